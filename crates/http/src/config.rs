@@ -1,0 +1,24 @@
+//! The `[http]` section of the configuration.
+
+use std::net::SocketAddr;
+
+use anser_api::settings;
+use anser_api::settings::Span;
+
+settings! {
+    /// The HTTP API's part of the configuration.
+    pub struct Config {
+        /// Address of the push API, health and metrics.
+        bind: SocketAddr = ([127, 0, 0, 1], 3111).into(),
+        /// Whether anyone who reaches the address may push although it is beyond loopback.
+        allow_open_beyond_loopback: bool = false,
+        /// Largest request body, in bytes.
+        body: usize = 1_000_000,
+        /// Longest a caller may take over a request's head and body.
+        request_timeout: Span = Span::secs(10),
+        /// Most connections at once.
+        max_connections: usize = 4096,
+        /// Most keys or users in one push.
+        receivers: usize = 10_000,
+    }
+}

@@ -1,0 +1,323 @@
+//! The client's end of a connection: upgrade, authentication, heartbeats, what the server says.
+//!
+//! The owner calls [`Connection::poll`] with what was read until it gives `None`, sends what was
+//! appended to `out`, and calls [`Connection::handle_timeout`] when [`Connection::deadline`] has
+//! passed.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use prost::Message as _;
+use thiserror::Error;
+
+use crate::anser;
+use crate::input::Input;
+use crate::limits::Limits;
+use crate::operation;
+use crate::packet::{self, Header, Malformed, Packet};
+use crate::time::Instant;
+use crate::websocket::{self, Message, Opcode, Role, UpgradeError, Violation, close_code};
+
+/// Why a connection ended, as the client sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Closed {
+    /// The server sent bytes that are no packet: it is no Anser, or something between us and it
+    /// changes bytes.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The server broke RFC 6455.
+    #[error(transparent)]
+    WebSocket(#[from] Violation),
+    /// The server did not upgrade to WebSocket.
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
+    /// The server closed, and said why.
+    #[error("closed by the server with code {code}: {reason}")]
+    Server {
+        /// WebSocket close code.
+        code: u16,
+        /// The server's words.
+        reason: String,
+    },
+    /// The upgrade and the authentication took too long.
+    #[error("not authenticated within {0:?}")]
+    HandshakeTimeout(Duration),
+    /// A heartbeat was not answered in time.
+    #[error("no answer to a heartbeat within {0:?}")]
+    HeartbeatTimeout(Duration),
+}
+
+/// What the server said.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// The WebSocket is open; the owner authenticates now. TCP connections start in this state.
+    Upgraded,
+    /// The connection is authenticated.
+    Authenticated,
+    /// The answer to a heartbeat: connections in the client's room.
+    Heartbeat {
+        /// 0 without a room.
+        online: i32,
+    },
+    /// A plain packet: the answer to a request, or (on TCP) a push.
+    Packet(Packet<'a>),
+    /// Pushes that came in one container; walk them with [`packet::decode_all`].
+    Pushes(&'a [u8]),
+    /// A request was refused.
+    Refused {
+        /// The sequence number of the request.
+        seq: i32,
+        /// Why.
+        error: anser::Error,
+    },
+    /// Pushes were lost since the last such event.
+    Dropped(u64),
+    /// No more pullable pushes until the client has pulled, and said [`operation::LIVE`].
+    Behind,
+    /// The server is about to close; come back after this time.
+    Draining(Duration),
+    /// Nothing for the owner: poll on.
+    Nothing,
+}
+
+/// How the client keeps time.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// From the start until authentication is complete.
+    pub handshake: Duration,
+    /// From one heartbeat to the next. Must be shorter than the server's idle limit.
+    pub heartbeat: Duration,
+    /// How long an answer to a heartbeat may take.
+    pub heartbeat_reply: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(8),
+            heartbeat: Duration::from_secs(240),
+            heartbeat_reply: Duration::from_secs(15),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Upgrading,
+    Ready,
+    Authenticated,
+    /// A heartbeat is out.
+    Waiting,
+    Closed,
+}
+
+#[derive(Debug)]
+enum Framing {
+    Tcp(packet::Decoder),
+    WebSocket { decoder: websocket::Decoder, key: [u8; 16], head: Vec<u8>, masks: u64 },
+}
+
+/// One connection, without its socket.
+#[derive(Debug)]
+pub struct Connection {
+    framing: Framing,
+    phase: Phase,
+    deadline: Instant,
+    timing: Timing,
+    limits: Limits,
+    seq: i32,
+}
+
+impl Connection {
+    /// A connection over plain TCP.
+    pub fn tcp(now: Instant, timing: Timing) -> Self {
+        Self::new(Framing::Tcp(packet::Decoder::default()), Phase::Ready, now, timing)
+    }
+
+    /// A connection over WebSocket; appends the upgrade request to `out`. `random` seeds the key and
+    /// the masks, and comes from the system's generator (RFC 6455 §10.3).
+    pub fn websocket(
+        now: Instant,
+        timing: Timing,
+        host: &str,
+        path_and_query: &str,
+        random: u128,
+        out: &mut Vec<u8>,
+    ) -> Self {
+        let key = random.to_be_bytes();
+        websocket::write_request(out, host, path_and_query, &key);
+        let framing = Framing::WebSocket {
+            decoder: websocket::Decoder::new(Role::Client),
+            key,
+            head: Vec::new(),
+            masks: (random >> 64) as u64 ^ random as u64,
+        };
+        Self::new(framing, Phase::Upgrading, now, timing)
+    }
+
+    fn new(framing: Framing, phase: Phase, now: Instant, timing: Timing) -> Self {
+        let deadline = now + timing.handshake;
+        let limits = Limits { body: 16 << 20, ..Limits::default() };
+        Self { framing, phase, deadline, timing, limits, seq: 0 }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether requests can be sent.
+    pub fn is_authenticated(&self) -> bool {
+        matches!(self.phase, Phase::Authenticated | Phase::Waiting)
+    }
+
+    /// Appends a request with a body and gives its sequence number, which the answer will carry.
+    pub fn request(&mut self, op: i32, body: &[u8], out: &mut Vec<u8>) -> i32 {
+        self.seq = self.seq.checked_add(1).unwrap_or(1);
+        let header = Header { ver: 1, op, seq: self.seq };
+        match &mut self.framing {
+            Framing::Tcp(_) => Packet { header, body }.encode(out),
+            Framing::WebSocket { masks, .. } => {
+                let mut bytes = Vec::with_capacity(packet::HEADER_LEN + body.len());
+                Packet { header, body }.encode(&mut bytes);
+                websocket::write_frame(out, Opcode::Binary, &bytes, Some(next_mask(masks)));
+            }
+        }
+        self.seq
+    }
+
+    /// Appends the authentication request.
+    pub fn authenticate(&mut self, token: &[u8], out: &mut Vec<u8>) -> i32 {
+        self.request(operation::AUTH, token, out)
+    }
+
+    /// Says goodbye: a WebSocket close frame, or nothing on TCP. The owner then closes the socket.
+    pub fn close(&mut self, out: &mut Vec<u8>) {
+        if let Framing::WebSocket { masks, .. } = &mut self.framing
+            && !matches!(self.phase, Phase::Upgrading | Phase::Closed)
+        {
+            websocket::write_close(out, close_code::NORMAL, "", Some(next_mask(masks)));
+        }
+        self.phase = Phase::Closed;
+    }
+
+    /// The next event, or `None` when `input` is used up.
+    pub fn poll<'s, 'i: 's>(
+        &'s mut self,
+        now: Instant,
+        input: &mut Input<'i>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event<'s>>, Closed> {
+        if self.phase == Phase::Upgrading {
+            return self.upgrade(input);
+        }
+        let packet = match &mut self.framing {
+            Framing::Tcp(decoder) => match decoder.poll(input, &self.limits)? {
+                None => return Ok(None),
+                Some(packet) => packet,
+            },
+            Framing::WebSocket { decoder, masks, .. } => {
+                let bytes = match decoder.poll(input, self.limits.body, false)? {
+                    None => return Ok(None),
+                    Some(Message::Binary(bytes)) => bytes,
+                    Some(Message::Text(text)) => text.as_bytes(),
+                    Some(Message::Ping(payload)) => {
+                        websocket::write_frame(out, Opcode::Pong, payload, Some(next_mask(masks)));
+                        return Ok(Some(Event::Nothing));
+                    }
+                    Some(Message::Pong(_)) => return Ok(Some(Event::Nothing)),
+                    Some(Message::Close(close)) => {
+                        let (code, reason) = close.unwrap_or((close_code::NORMAL, ""));
+                        websocket::write_close(out, code, "", Some(next_mask(masks)));
+                        return Err(Closed::Server { code, reason: reason.to_string() });
+                    }
+                };
+                packet::decode_message(bytes, self.limits.body)?
+            }
+        };
+        let Packet { header, body } = packet;
+        Ok(Some(match header.op {
+            operation::AUTH_REPLY => {
+                self.phase = Phase::Authenticated;
+                self.deadline = now + self.timing.heartbeat;
+                Event::Authenticated
+            }
+            operation::HEARTBEAT_REPLY => {
+                if self.phase == Phase::Waiting {
+                    self.phase = Phase::Authenticated;
+                    self.deadline = now + self.timing.heartbeat;
+                }
+                let online = body.first_chunk().map_or(0, |bytes| i32::from_be_bytes(*bytes));
+                Event::Heartbeat { online }
+            }
+            operation::RAW => Event::Pushes(body),
+            operation::ERROR => match anser::Error::decode(body) {
+                Ok(error) => Event::Refused { seq: header.seq, error },
+                Err(_) => Event::Nothing,
+            },
+            operation::DROPPED => match anser::Dropped::decode(body) {
+                Ok(dropped) => Event::Dropped(dropped.count),
+                Err(_) => Event::Nothing,
+            },
+            operation::DRAINING => match anser::Draining::decode(body) {
+                Ok(draining) => Event::Draining(Duration::from_millis(draining.retry_after_ms.into())),
+                Err(_) => Event::Nothing,
+            },
+            operation::BEHIND => Event::Behind,
+            _ => Event::Packet(packet),
+        }))
+    }
+
+    fn upgrade<'s>(&mut self, input: &mut Input<'_>) -> Result<Option<Event<'s>>, Closed> {
+        let Framing::WebSocket { head, key, .. } = &mut self.framing else { return Ok(None) };
+        let held = head.len();
+        head.extend_from_slice(input.rest());
+        match websocket::parse_response(head, key)? {
+            None if head.len() > self.limits.upgrade => Err(UpgradeError::Malformed.into()),
+            None => {
+                input.take(usize::MAX);
+                Ok(None)
+            }
+            Some(len) => {
+                input.take(len - held);
+                *head = Vec::new();
+                self.phase = Phase::Ready;
+                Ok(Some(Event::Upgraded))
+            }
+        }
+    }
+
+    /// To be called once [`Self::deadline`] has passed: sends a heartbeat, or finds that the server
+    /// is gone.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<(), Closed> {
+        if now < self.deadline {
+            return Ok(());
+        }
+        match self.phase {
+            Phase::Upgrading | Phase::Ready => Err(Closed::HandshakeTimeout(self.timing.handshake)),
+            Phase::Waiting => Err(Closed::HeartbeatTimeout(self.timing.heartbeat_reply)),
+            Phase::Authenticated => {
+                self.heartbeat(now, out);
+                Ok(())
+            }
+            Phase::Closed => Ok(()),
+        }
+    }
+
+    /// Sends a heartbeat now, whenever the next one would be due.
+    pub fn heartbeat(&mut self, now: Instant, out: &mut Vec<u8>) -> i32 {
+        self.phase = Phase::Waiting;
+        self.deadline = now + self.timing.heartbeat_reply;
+        self.request(operation::HEARTBEAT, b"", out)
+    }
+}
+
+/// The next masking key: splitmix64 over a seed from the system's generator.
+fn next_mask(state: &mut u64) -> [u8; 4] {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) as u32).to_be_bytes()
+}
