@@ -9,5 +9,5 @@ use crate::id::Session;
 pub trait Owner: Send + Sync {
     /// A client said `LIVE`: it has pulled everything up to what `body` names. The owner answers by
     /// switching the connection, never through this call.
-    fn live(&self, session: Session, body: Bytes) -> Answer<'_, ()>;
+    fn live(&self, session: Session, body: Bytes) -> Answer<'static, ()>;
 }

@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::anser;
 use crate::input::Input;
 use crate::limits::Limits;
-use crate::operation;
+use crate::operation::{self, Dialect};
 use crate::packet::{self, Header, Malformed, Packet};
 use crate::time::Instant;
 use crate::websocket::{self, Message, Opcode, Role, UpgradeError, Violation, close_code};
@@ -57,6 +57,8 @@ pub enum Event<'a> {
     Authenticated,
     /// The answer to a heartbeat: connections in the client's room.
     Heartbeat {
+        /// The sequence number of the heartbeat.
+        seq: i32,
         /// 0 without a room.
         online: i32,
     },
@@ -88,7 +90,7 @@ pub struct Timing {
     pub handshake: Duration,
     /// From one heartbeat to the next. Must be shorter than the server's idle limit.
     pub heartbeat: Duration,
-    /// How long an answer to a heartbeat may take.
+    /// How long an answer to a heartbeat may take, while the owner reads.
     pub heartbeat_reply: Duration,
 }
 
@@ -107,8 +109,6 @@ enum Phase {
     Upgrading,
     Ready,
     Authenticated,
-    /// A heartbeat is out.
-    Waiting,
     Closed,
 }
 
@@ -123,7 +123,12 @@ enum Framing {
 pub struct Connection {
     framing: Framing,
     phase: Phase,
-    deadline: Instant,
+    dialect: Dialect,
+    /// When the handshake has taken too long; once authenticated, when the next heartbeat leaves.
+    due: Instant,
+    /// When the heartbeat that is out counts as lost, if one is.
+    answer_due: Option<Instant>,
+    reading: bool,
     timing: Timing,
     limits: Limits,
     seq: i32,
@@ -157,19 +162,39 @@ impl Connection {
     }
 
     fn new(framing: Framing, phase: Phase, now: Instant, timing: Timing) -> Self {
-        let deadline = now + timing.handshake;
-        let limits = Limits { body: 16 << 20, ..Limits::default() };
-        Self { framing, phase, deadline, timing, limits, seq: 0 }
+        Self {
+            framing,
+            phase,
+            dialect: Dialect::Goim,
+            due: now + timing.handshake,
+            answer_due: None,
+            reading: true,
+            timing,
+            limits: Limits { body: 16 << 20, ..Limits::default() },
+            seq: 0,
+        }
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn deadline(&self) -> Instant {
-        self.deadline
+        match self.answer_due {
+            Some(answer_due) if self.reading => self.due.min(answer_due),
+            _ => self.due,
+        }
     }
 
     /// Whether requests can be sent.
     pub fn is_authenticated(&self) -> bool {
-        matches!(self.phase, Phase::Authenticated | Phase::Waiting)
+        self.phase == Phase::Authenticated
+    }
+
+    /// Says whether the owner reads. While it does not (it has no room for what would come), answers
+    /// lie unread in the socket: heartbeats leave all the same, and none counts as lost.
+    pub fn set_reading(&mut self, now: Instant, reading: bool) {
+        if reading && !self.reading && self.answer_due.is_some() {
+            self.answer_due = Some(now + self.timing.heartbeat_reply);
+        }
+        self.reading = reading;
     }
 
     /// Appends a request with a body and gives its sequence number, which the answer will carry.
@@ -187,8 +212,10 @@ impl Connection {
         self.seq
     }
 
-    /// Appends the authentication request.
-    pub fn authenticate(&mut self, token: &[u8], out: &mut Vec<u8>) -> i32 {
+    /// Appends the authentication request. `dialect` is what the token asks for: whether packets of
+    /// Anser's own operations are what they seem, or an application's pushes and answers.
+    pub fn authenticate(&mut self, token: &[u8], dialect: Dialect, out: &mut Vec<u8>) -> i32 {
+        self.dialect = dialect;
         self.request(operation::AUTH, token, out)
     }
 
@@ -212,13 +239,15 @@ impl Connection {
         if self.phase == Phase::Upgrading {
             return self.upgrade(input);
         }
+        let websocket = matches!(self.framing, Framing::WebSocket { .. });
         let packet = match &mut self.framing {
             Framing::Tcp(decoder) => match decoder.poll(input, &self.limits)? {
                 None => return Ok(None),
                 Some(packet) => packet,
             },
             Framing::WebSocket { decoder, masks, .. } => {
-                let bytes = match decoder.poll(input, self.limits.body, false)? {
+                let max = packet::HEADER_LEN + self.limits.body;
+                let bytes = match decoder.poll(input, max, false)? {
                     None => return Ok(None),
                     Some(Message::Binary(bytes)) => bytes,
                     Some(Message::Text(text)) => text.as_bytes(),
@@ -237,34 +266,33 @@ impl Connection {
             }
         };
         let Packet { header, body } = packet;
+        let anser = self.dialect == Dialect::Anser;
+        // On TCP a push may have any number, but only answers carry a sequence number.
         Ok(Some(match header.op {
-            operation::AUTH_REPLY => {
+            operation::AUTH_REPLY if self.phase == Phase::Ready => {
                 self.phase = Phase::Authenticated;
-                self.deadline = now + self.timing.heartbeat;
+                self.due = now + self.timing.heartbeat;
                 Event::Authenticated
             }
-            operation::HEARTBEAT_REPLY => {
-                if self.phase == Phase::Waiting {
-                    self.phase = Phase::Authenticated;
-                    self.deadline = now + self.timing.heartbeat;
-                }
+            operation::HEARTBEAT_REPLY if header.seq != 0 => {
+                self.answer_due = None;
                 let online = body.first_chunk().map_or(0, |bytes| i32::from_be_bytes(*bytes));
-                Event::Heartbeat { online }
+                Event::Heartbeat { seq: header.seq, online }
             }
-            operation::RAW => Event::Pushes(body),
-            operation::ERROR => match anser::Error::decode(body) {
+            operation::RAW if websocket => Event::Pushes(body),
+            operation::ERROR if anser => match anser::Error::decode(body) {
                 Ok(error) => Event::Refused { seq: header.seq, error },
                 Err(_) => Event::Nothing,
             },
-            operation::DROPPED => match anser::Dropped::decode(body) {
+            operation::DROPPED if anser => match anser::Dropped::decode(body) {
                 Ok(dropped) => Event::Dropped(dropped.count),
                 Err(_) => Event::Nothing,
             },
-            operation::DRAINING => match anser::Draining::decode(body) {
+            operation::DRAINING if anser => match anser::Draining::decode(body) {
                 Ok(draining) => Event::Draining(Duration::from_millis(draining.retry_after_ms.into())),
                 Err(_) => Event::Nothing,
             },
-            operation::BEHIND => Event::Behind,
+            operation::BEHIND if anser => Event::Behind,
             _ => Event::Packet(packet),
         }))
     }
@@ -291,12 +319,14 @@ impl Connection {
     /// To be called once [`Self::deadline`] has passed: sends a heartbeat, or finds that the server
     /// is gone.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<(), Closed> {
-        if now < self.deadline {
+        if now < self.deadline() {
             return Ok(());
         }
         match self.phase {
             Phase::Upgrading | Phase::Ready => Err(Closed::HandshakeTimeout(self.timing.handshake)),
-            Phase::Waiting => Err(Closed::HeartbeatTimeout(self.timing.heartbeat_reply)),
+            Phase::Authenticated if self.reading && self.answer_due.is_some_and(|due| due <= now) => {
+                Err(Closed::HeartbeatTimeout(self.timing.heartbeat_reply))
+            }
             Phase::Authenticated => {
                 self.heartbeat(now, out);
                 Ok(())
@@ -305,10 +335,10 @@ impl Connection {
         }
     }
 
-    /// Sends a heartbeat now, whenever the next one would be due.
+    /// Sends a heartbeat now, whenever the next one would be due. Only on authenticated connections.
     pub fn heartbeat(&mut self, now: Instant, out: &mut Vec<u8>) -> i32 {
-        self.phase = Phase::Waiting;
-        self.deadline = now + self.timing.heartbeat_reply;
+        self.due = now + self.timing.heartbeat;
+        self.answer_due.get_or_insert(now + self.timing.heartbeat_reply);
         self.request(operation::HEARTBEAT, b"", out)
     }
 }
@@ -320,4 +350,94 @@ fn next_mask(state: &mut u64) -> [u8; 4] {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((z ^ (z >> 31)) as u32).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    const BEAT: Duration = Duration::from_secs(60);
+    const REPLY: Duration = Duration::from_secs(5);
+
+    /// A TCP connection that was authenticated at time 0.
+    fn authenticated(dialect: Dialect) -> Connection {
+        let timing = Timing { heartbeat: BEAT, heartbeat_reply: REPLY, ..Timing::default() };
+        let mut connection = Connection::tcp(Instant::ZERO, timing);
+        let seq = connection.authenticate(b"token", dialect, &mut Vec::new());
+        assert!(!connection.is_authenticated());
+        check(&mut connection, (operation::AUTH_REPLY, seq, b""), &Event::Authenticated);
+        assert!(connection.is_authenticated());
+        connection
+    }
+
+    fn check(connection: &mut Connection, (op, seq, body): (i32, i32, &[u8]), expected: &Event<'_>) {
+        let mut bytes = Vec::new();
+        Packet { header: Header { ver: 1, op, seq }, body }.encode(&mut bytes);
+        let mut out = Vec::new();
+        let mut input = Input::new(&mut bytes);
+        assert_eq!(connection.poll(Instant::ZERO, &mut input, &mut out).unwrap().as_ref(), Some(expected));
+    }
+
+    /// Operations of the sent packets.
+    fn sent(out: &[u8]) -> Vec<i32> {
+        packet::decode_all(out).map(|packet| packet.unwrap().header.op).collect()
+    }
+
+    /// What is a push, and what belongs to the protocol, by dialect, operation and sequence number.
+    #[test]
+    fn numbers_are_read_by_dialect_and_sequence() {
+        let push = |op, seq, body: &'static [u8]| Event::Packet(Packet { header: Header { ver: 1, op, seq }, body });
+        let goim = &mut authenticated(Dialect::Goim);
+        let anser = &mut authenticated(Dialect::Anser);
+        for connection in [&mut *goim, &mut *anser] {
+            check(connection, (operation::HEARTBEAT_REPLY, 0, b"push"), &push(3, 0, b"push"));
+            check(connection, (operation::AUTH_REPLY, 0, b"push"), &push(8, 0, b"push"));
+            check(connection, (operation::RAW, 0, b"push"), &push(9, 0, b"push"));
+            check(connection, (operation::HEARTBEAT_REPLY, 2, &[0, 0, 0, 7]), &Event::Heartbeat { seq: 2, online: 7 });
+            check(connection, (1000, 0, b"push"), &push(1000, 0, b"push"));
+        }
+        check(goim, (operation::BEHIND, 0, b""), &push(107, 0, b""));
+        check(anser, (operation::BEHIND, 0, b""), &Event::Behind);
+        let dropped = anser::Dropped { count: 3 }.encode_to_vec();
+        check(anser, (operation::DROPPED, 0, &dropped), &Event::Dropped(3));
+        let draining = anser::Draining { retry_after_ms: 250 }.encode_to_vec();
+        check(anser, (operation::DRAINING, 0, &draining), &Event::Draining(Duration::from_millis(250)));
+        let error = anser::Error { op: operation::JOIN, ..anser::Error::default() };
+        check(anser, (operation::ERROR, 9, &error.encode_to_vec()), &Event::Refused { seq: 9, error });
+    }
+
+    #[test]
+    fn an_unanswered_heartbeat_ends_the_connection() {
+        let mut connection = authenticated(Dialect::Goim);
+        let mut out = Vec::new();
+        assert_eq!(connection.deadline(), Instant::ZERO + BEAT);
+        let sent_at = connection.deadline();
+        connection.handle_timeout(sent_at, &mut out).unwrap();
+        assert_eq!(sent(&out), [operation::HEARTBEAT]);
+        // The owner's own heartbeats do not put the end off.
+        connection.heartbeat(sent_at + REPLY / 2, &mut out);
+        assert_eq!(connection.deadline(), sent_at + REPLY);
+        let end = connection.handle_timeout(connection.deadline(), &mut out);
+        assert_eq!(end, Err(Closed::HeartbeatTimeout(REPLY)));
+    }
+
+    #[test]
+    fn heartbeats_leave_on_time_while_nothing_is_read() {
+        let mut connection = authenticated(Dialect::Goim);
+        let mut out = Vec::new();
+        connection.set_reading(Instant::ZERO, false);
+        for _ in 0..3 {
+            connection.handle_timeout(connection.deadline(), &mut out).unwrap();
+        }
+        assert_eq!(sent(&out), vec![operation::HEARTBEAT; 3]);
+        let resumed = Instant::ZERO + BEAT * 3 + BEAT / 2;
+        assert_eq!(connection.deadline(), Instant::ZERO + BEAT * 4);
+        // Reading again, the answers have their time from now on.
+        connection.set_reading(resumed, true);
+        assert_eq!(connection.deadline(), resumed + REPLY);
+        check(&mut connection, (operation::HEARTBEAT_REPLY, 2, b""), &Event::Heartbeat { seq: 2, online: 0 });
+        assert_eq!(connection.deadline(), Instant::ZERO + BEAT * 4);
+    }
 }

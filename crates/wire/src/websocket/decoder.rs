@@ -94,10 +94,9 @@ impl Decoder {
 
     /// Bytes of heap that are held for incomplete frames and messages.
     pub fn held(&self) -> usize {
-        let held = |partial: &Partial| {
-            size_of::<Partial>() + partial.data.capacity() + partial.control.capacity()
-        };
-        self.partial.as_deref().map_or(0, held)
+        self.partial
+            .as_deref()
+            .map_or(0, |partial| size_of::<Partial>() + partial.data.capacity() + partial.control.capacity())
     }
 
     /// Frees what the last poll handed out.
@@ -168,21 +167,19 @@ impl Partial {
         input: &mut Input<'_>,
         max_message: usize,
     ) -> Result<Progress, Violation> {
-        let control = frame.opcode.is_control();
         let part = input.take(frame.len as usize);
         frame.len -= part.len() as u64;
         if let Some(key) = &mut frame.mask {
             apply_mask(part, *key);
             key.rotate_left(part.len() % 4);
         }
-        if control {
+        let mut kind = frame.opcode;
+        if kind.is_control() {
             self.control.extend_from_slice(part);
         } else {
-            if frame.opcode != Opcode::Continuation {
-                self.message = Some(frame.opcode);
-            }
+            kind = *self.message.get_or_insert(kind);
             append(&mut self.data, part, max_message);
-            if self.message == Some(Opcode::Text) {
+            if kind == Opcode::Text {
                 self.check_text()?;
             }
         }
@@ -191,13 +188,13 @@ impl Partial {
             return Ok(Progress::Incomplete);
         }
         self.frame = None;
-        if control {
-            return Ok(Progress::Complete(frame.opcode));
-        }
         if !frame.fin {
             return Ok(Progress::Fragment);
         }
-        Ok(self.message.take().map_or(Progress::Fragment, Progress::Complete))
+        if !kind.is_control() {
+            self.message = None;
+        }
+        Ok(Progress::Complete(kind))
     }
 
     /// Fails as soon as no further byte can make the text valid. A character that is cut by the end
@@ -220,4 +217,89 @@ fn append(data: &mut Vec<u8>, part: &[u8], max_message: usize) {
         data.reserve_exact(room - data.len());
     }
     data.extend_from_slice(part);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::websocket::{write_frame, write_header};
+
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    #[test]
+    fn masks_are_required_of_clients_only() {
+        let check = |role, mask, unmasked, expected: Result<(), Violation>| {
+            let mut frame = Vec::new();
+            write_frame(&mut frame, Opcode::Ping, b"x", mask);
+            let mut decoder = Decoder::new(role);
+            let got = decoder.poll(&mut Input::new(&mut frame), 10, unmasked);
+            assert_eq!(got, expected.map(|()| Some(Message::Ping(b"x"))));
+        };
+        check(Role::Server, Some(KEY), false, Ok(()));
+        check(Role::Server, Some(KEY), true, Ok(()));
+        check(Role::Server, None, false, Err(Violation::Unmasked));
+        check(Role::Server, None, true, Ok(()));
+        check(Role::Client, None, false, Ok(()));
+        check(Role::Client, Some(KEY), false, Err(Violation::Masked));
+        check(Role::Client, Some(KEY), true, Err(Violation::Masked));
+    }
+
+    #[test]
+    fn whole_frames_are_not_copied() {
+        let mut frame = Vec::new();
+        write_frame(&mut frame, Opcode::Binary, b"payload", Some(KEY));
+        let place = frame[6..].as_ptr();
+        let mut decoder = Decoder::new(Role::Server);
+        let mut input = Input::new(&mut frame);
+        let Ok(Some(Message::Binary(payload))) = decoder.poll(&mut input, 10, false) else {
+            panic!("a whole binary frame is a message")
+        };
+        assert_eq!((payload, payload.as_ptr()), (&b"payload"[..], place));
+        assert_eq!(decoder.held(), 0);
+    }
+
+    #[test]
+    fn nothing_is_held_between_messages() {
+        assert!(size_of::<Decoder>() <= 40, "{} bytes", size_of::<Decoder>());
+        let mut bytes = Vec::new();
+        write_frame(&mut bytes, Opcode::Binary, &[1; 100], Some(KEY));
+        bytes[0] &= 0x7f;
+        write_frame(&mut bytes, Opcode::Ping, &[2; 100], Some(KEY));
+        write_frame(&mut bytes, Opcode::Continuation, &[3; 100], Some(KEY));
+        let mut decoder = Decoder::new(Role::Server);
+        let mut poll = |bytes: &mut [u8]| {
+            let done = decoder.poll(&mut Input::new(bytes), 200, false).unwrap().is_some();
+            (done, decoder.held())
+        };
+        let empty = size_of::<Partial>();
+        assert_eq!(poll(&mut []), (false, 0));
+        assert_eq!(poll(&mut bytes[..1]), (false, empty));
+        assert_eq!(poll(&mut bytes[1..106]), (false, empty + 100));
+        assert_eq!(poll(&mut bytes[106..211]), (false, empty + 200 - 1));
+        assert_eq!(poll(&mut bytes[211..212]), (true, empty + 200 + 98));
+        assert_eq!(poll(&mut []), (false, empty + 100));
+        assert_eq!(poll(&mut bytes[212..317]), (false, empty + 200));
+        assert_eq!(poll(&mut bytes[317..318]), (true, empty + 200));
+        assert_eq!(poll(&mut []), (false, 0));
+    }
+
+    /// A length is a promise: memory follows what has arrived, and a message never takes more than
+    /// its limit, in however many pieces it comes.
+    #[test]
+    fn memory_grows_with_what_arrives() {
+        const MAX: usize = 1 << 20;
+        let mut bytes = Vec::new();
+        write_header(&mut bytes, Opcode::Binary, MAX, Some(KEY));
+        let mut decoder = Decoder::new(Role::Server);
+        assert_eq!(decoder.poll(&mut Input::new(&mut bytes), MAX, false), Ok(None));
+        let (mut arrived, mut growths, mut last) = (0, 0, decoder.held());
+        while arrived < MAX - 100 {
+            assert_eq!(decoder.poll(&mut Input::new(&mut [0; 100]), MAX, false), Ok(None));
+            arrived += 100;
+            growths += usize::from(decoder.held() != last);
+            last = decoder.held();
+            assert!(last <= size_of::<Partial>() + MAX.min(2 * arrived), "{last} held for {arrived}");
+        }
+        assert!(growths <= 16, "grown {growths} times");
+    }
 }

@@ -121,11 +121,11 @@ pub fn write_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize, mask:
     match payload_len {
         0..=125 => out.push(masked | payload_len as u8),
         126..=0xffff => {
-            out.push(masked | 126);
+            out.push(masked | 0x7e);
             out.extend_from_slice(&(payload_len as u16).to_be_bytes());
         }
         _ => {
-            out.push(masked | 127);
+            out.push(masked | 0x7f);
             out.extend_from_slice(&(payload_len as u64).to_be_bytes());
         }
     }
@@ -185,7 +185,7 @@ mod tests {
         check(Opcode::Ping, b"Hello", None, b"\x89\x05Hello");
         check(Opcode::Pong, b"Hello", Some(KEY), b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
         check(Opcode::Binary, &[7; 256], None, b"\x82\x7e\x01\x00\x07");
-        check(Opcode::Binary, &[7; 65536], None, b"\x82\x7f\0\0\0\0\0\x01\0\0\x07");
+        check(Opcode::Binary, &vec![7; 65536], None, b"\x82\x7f\0\0\0\0\0\x01\0\0\x07");
     }
 
     #[test]
@@ -205,7 +205,8 @@ mod tests {
     /// What two bytes, and the length behind them, decide.
     #[test]
     fn headers() {
-        let ok = |fin, opcode, len, header_len| Ok(Some((Header { fin, opcode, mask: None, len }, header_len)));
+        let ok =
+            |fin, opcode, len, header_len| Ok(Some((Header { fin, opcode, mask: None, len }, header_len)));
         let check = |bytes: &[u8], expected| assert_eq!(Header::parse(bytes), expected, "{bytes:x?}");
         check(b"", Ok(None));
         check(b"\x82", Ok(None));
@@ -215,10 +216,7 @@ mod tests {
         check(b"\x82\x7e\0\x05", ok(true, Opcode::Binary, 5, 4));
         check(b"\x82\x7f\0\0\0\0\0\0\0", Ok(None));
         check(b"\x82\x7f\0\0\0\0\0\0\0\x05", ok(true, Opcode::Binary, 5, 10));
-        check(
-            b"\x82\x7f\x7f\xff\xff\xff\xff\xff\xff\xff",
-            ok(true, Opcode::Binary, i64::MAX as u64, 10),
-        );
+        check(b"\x82\x7f\x7f\xff\xff\xff\xff\xff\xff\xff", ok(true, Opcode::Binary, i64::MAX as u64, 10));
         check(b"\x82\x7f\x80\0\0\0\0\0\0\0", Err(Violation::TooLarge));
         check(b"\x81\x81\x01\x02\x03", Ok(None));
         for bit in [0x10, 0x20, 0x40] {

@@ -1,0 +1,91 @@
+//! One connection on the worker that owns it.
+
+use std::net::IpAddr;
+
+use anser_api::comet::Flow;
+use anser_api::id::Session;
+use anser_wire::server::Connection;
+use smallvec::SmallVec;
+
+use crate::outbound::Outbound;
+use crate::transport::Transport;
+
+/// A place in a room's list of members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Membership {
+    /// The room, by the worker's own index.
+    pub(crate) room: u32,
+    /// Where in its list.
+    pub(crate) at: u32,
+}
+
+/// All that a worker keeps for a connection. It is small on purpose: an idle connection is this and
+/// its key, nothing else.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    /// The protocol's state.
+    pub(crate) wire: Connection,
+    pub(crate) transport: Transport,
+    /// Who it is, once authenticated.
+    pub(crate) session: Option<Session>,
+    /// The operations it takes, sorted.
+    pub(crate) accepts: SmallVec<[i32; 4]>,
+    pub(crate) rooms: SmallVec<[Membership; 1]>,
+    /// What waits to be written; absent when nothing does.
+    pub(crate) outbound: Option<Box<Outbound>>,
+    /// Pushes dropped since the client was last told, or in all if it does not want to be.
+    pub(crate) dropped: u32,
+    pub(crate) remote: IpAddr,
+    pub(crate) flow: Flow,
+    /// The client asked to be told of dropped pushes.
+    pub(crate) tell_dropped: bool,
+    /// The socket took less than there was; it will say when it takes more.
+    pub(crate) blocked: bool,
+    /// Reading rests until the replies that wait have been taken.
+    pub(crate) paused: bool,
+    /// In the list of connections to flush at the end of this turn.
+    pub(crate) touched: bool,
+    /// In the list of connections with more to read.
+    pub(crate) readable: bool,
+}
+
+impl Channel {
+    pub(crate) fn new(wire: Connection, transport: Transport, remote: IpAddr) -> Self {
+        Self {
+            wire,
+            transport,
+            session: None,
+            accepts: SmallVec::new(),
+            rooms: SmallVec::new(),
+            outbound: None,
+            dropped: 0,
+            remote,
+            flow: Flow::Live,
+            tell_dropped: false,
+            blocked: false,
+            paused: false,
+            touched: false,
+            readable: false,
+        }
+    }
+
+    pub(crate) fn accepts(&self, op: i32) -> bool {
+        self.accepts.contains(&op)
+    }
+
+    /// Whether entries wait for the socket.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.outbound.as_ref().is_some_and(|outbound| outbound.is_pending())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an idle connection costs on its worker, before its key. The bound only goes down.
+    #[test]
+    fn a_channel_is_small() {
+        assert!(size_of::<Channel>() <= 264, "{}", size_of::<Channel>());
+    }
+}

@@ -1,0 +1,214 @@
+//! The handle of a running edge: start, push, drain.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anser_api::comet::{Flow, Push, PushError};
+use anser_api::id::Session;
+use anser_api::logic::{Connected, Logic};
+use anser_api::owner::Owner;
+use anser_api::{Answer, ready};
+use anser_wire::packet::Header;
+use mio::Poll;
+use prometheus_client::registry::Registry;
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::acceptor::{Acceptor, Listener, Stop};
+use crate::config::Config;
+use crate::foreign::{Attached, Foreign};
+use crate::inbox::{Control, Inbox};
+use crate::login;
+use crate::shared::Shared;
+use crate::socket;
+use crate::stats::{Export, Snapshot};
+use crate::worker::{BELL, Worker};
+
+/// Control commands that may wait for one worker. Whoever finds the queue full keeps the command.
+const CONTROL: usize = 8192;
+
+/// The edge could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address cannot be listened on: another program has it, or this machine does not.
+    #[error("cannot listen on {address}: {cause}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The system has no more threads or descriptors.
+    #[error("cannot start a worker: {0}")]
+    Worker(#[from] io::Error),
+}
+
+/// Why a connection of a task could not be taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AttachError {
+    /// A limit on connections is reached.
+    #[error("as many connections are open as allowed")]
+    Full,
+    /// The worker has no place for it now, or is going away.
+    #[error("the worker takes no connection now")]
+    Busy,
+}
+
+/// Addresses that are bound, and do not answer yet.
+#[derive(Debug)]
+pub struct Bound {
+    config: Config,
+    listeners: Vec<Listener>,
+    tcp: Vec<SocketAddr>,
+    websocket: Vec<SocketAddr>,
+}
+
+impl Bound {
+    /// Binds all addresses of the configuration. A port of 0 becomes one that is free.
+    pub fn bind(config: Config) -> Result<Self, StartError> {
+        let mut bound = Self { listeners: Vec::new(), tcp: Vec::new(), websocket: Vec::new(), config };
+        let tcp = bound.config.tcp.iter().map(|address| (*address, false));
+        let websocket = bound.config.websocket.iter().map(|address| (*address, true));
+        for (address, websocket) in tcp.chain(websocket).collect::<Vec<_>>() {
+            let fail = |cause| StartError::Bind { address, cause };
+            let socket = socket::listen(address, &bound.config).map_err(fail)?;
+            let actual = socket.local_addr().map_err(fail)?;
+            let list = if websocket { &mut bound.websocket } else { &mut bound.tcp };
+            list.push(actual);
+            bound.listeners.push(Listener { socket, websocket });
+        }
+        Ok(bound)
+    }
+
+    /// Addresses for TCP clients.
+    pub fn tcp(&self) -> &[SocketAddr] {
+        &self.tcp
+    }
+
+    /// Addresses for WebSocket clients.
+    pub fn websocket(&self) -> &[SocketAddr] {
+        &self.websocket
+    }
+
+    /// Starts the workers and accepts. `runtime` runs what cannot be answered at once.
+    pub fn start(self, logic: Arc<dyn Logic>, runtime: tokio::runtime::Handle) -> Result<Comet, StartError> {
+        let count = self.config.worker_count();
+        let mut polls = Vec::with_capacity(count);
+        let mut inboxes = Vec::with_capacity(count);
+        for _ in 0..count {
+            let poll = Poll::new()?;
+            let waker = mio::Waker::new(poll.registry(), BELL)?;
+            inboxes.push(Arc::new(Inbox::new(waker, self.config.commands, CONTROL)));
+            polls.push(poll);
+        }
+        let lane = login::start(&runtime);
+        let shared = Arc::new(Shared::new(self.config, logic, inboxes.into(), lane, runtime));
+        let mut threads = Vec::with_capacity(count + 1);
+        for (id, poll) in polls.into_iter().enumerate() {
+            let worker = Worker::new(id, poll, shared.clone());
+            threads.push(std::thread::Builder::new().name(format!("comet-{id}")).spawn(|| worker.run())?);
+        }
+        let (acceptor, stop) = Acceptor::new(self.listeners, shared.clone())?;
+        threads.push(std::thread::Builder::new().name("comet-accept".into()).spawn(|| acceptor.run())?);
+        Ok(Comet { shared, stop, threads: Mutex::new(threads) })
+    }
+}
+
+/// A running edge.
+#[derive(Debug)]
+pub struct Comet {
+    shared: Arc<Shared>,
+    stop: Arc<Stop>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Comet {
+    /// Names the owner of pullable data; only the first call counts.
+    pub fn set_owner(&self, owner: Arc<dyn Owner>) {
+        let _ = self.shared.owner.set(owner);
+    }
+
+    /// Puts the edge's metrics into a registry, under `anser_comet_`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("anser_comet");
+        registry.register_collector(Box::new(Export(Arc::downgrade(&self.shared))));
+    }
+
+    /// The most important numbers, now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.shared)
+    }
+
+    /// Takes in a connection whose transport is a task, authenticated by it. `capacity` is how many
+    /// packets the task may be behind before pushes wait on the worker; `auth` the header of the
+    /// client's authentication packet, which the first packet answers.
+    pub async fn attach(
+        &self,
+        connected: Connected,
+        remote: IpAddr,
+        auth: Header,
+        capacity: usize,
+    ) -> Result<Foreign, AttachError> {
+        let worker = self.shared.worker_of(&connected.session.key);
+        let inbox = self.shared.inboxes[worker].clone();
+        self.shared.admission.enter(remote).map_err(|_| AttachError::Full)?;
+        let (link, foreign) = Foreign::pair(capacity);
+        let (tell, handle) = oneshot::channel();
+        let attached = Box::new(Attached { connected, remote, auth, link, handle: tell });
+        if inbox.control(Control::Attach(attached)).is_err() {
+            self.shared.admission.leave(remote);
+            return Err(AttachError::Busy);
+        }
+        let handle = handle.await.map_err(|_| AttachError::Busy)?;
+        Ok(foreign(inbox, handle))
+    }
+
+    /// Stops accepting, writes what is queued, sends everyone away, and ends within the limit of the
+    /// configuration.
+    pub async fn drain(&self) {
+        self.begin_drain();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            while !thread.is_finished() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // A worker that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+
+    fn begin_drain(&self) {
+        if !self.shared.draining.swap(true, Ordering::AcqRel) {
+            self.stop.stop();
+            for inbox in &self.shared.inboxes {
+                // Sent once; a full queue empties within a turn.
+                let mut drain = Control::Drain;
+                while let Err(back) = inbox.control(drain) {
+                    drain = back;
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Comet {
+    fn drop(&mut self) {
+        self.begin_drain();
+    }
+}
+
+impl anser_api::comet::Comet for Comet {
+    fn push(&self, push: Push) -> Answer<'_, Result<(), PushError>> {
+        ready(self.shared.push(push))
+    }
+
+    fn switch(&self, session: Session, to: Flow) -> Answer<'_, Result<(), PushError>> {
+        ready(self.shared.switch(session, to))
+    }
+}

@@ -1,0 +1,120 @@
+//! Which rooms exist, and how many members each has on each worker.
+//!
+//! Members themselves belong to the workers. What is shared is a counter for each worker, so that a
+//! push finds out without a message which workers have anybody, and a heartbeat how many are in the
+//! room. The lock is taken when a member comes or goes, or a push names a room; never for a delivery.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anser_api::id::Room;
+
+const SHARDS: usize = 64;
+
+/// What the members of a room on one worker look like from outside.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    /// Members on that worker.
+    pub(crate) members: AtomicU32,
+    /// The worker's own index of the room, meaningful while it has members. Only that worker uses it.
+    pub(crate) index: AtomicU32,
+    /// Pushes that were taken and have not begun to be written.
+    pub(crate) waiting: AtomicUsize,
+    /// Bytes of those.
+    pub(crate) waiting_bytes: AtomicUsize,
+    /// How long the last round over the members took, in microseconds.
+    pub(crate) round_micros: AtomicU32,
+}
+
+/// A room, as all workers see it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: Room,
+    /// One for each worker.
+    pub(crate) shares: Box<[Share]>,
+    /// Held while a push is queued, so that all workers get the room's pushes in one order.
+    pub(crate) order: Mutex<()>,
+}
+
+impl Shared {
+    pub(crate) fn online(&self) -> u32 {
+        self.shares.iter().map(|share| share.members.load(Ordering::Acquire)).sum()
+    }
+}
+
+/// All rooms with members.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    shards: Box<[Mutex<HashMap<Room, Arc<Shared>>>]>,
+    hasher: RandomState,
+    workers: usize,
+}
+
+impl Directory {
+    pub(crate) fn new(workers: usize) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, hasher: RandomState::new(), workers }
+    }
+
+    fn shard(&self, room: &Room) -> std::sync::MutexGuard<'_, HashMap<Room, Arc<Shared>>> {
+        let at = self.hasher.hash_one(room) as usize % SHARDS;
+        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The room, if it has members.
+    pub(crate) fn find(&self, room: &Room) -> Option<Arc<Shared>> {
+        self.shard(room).get(room).cloned()
+    }
+
+    /// Counts one more member on `worker`, and says whether it is the first there; makes the room if it
+    /// is the first of all.
+    pub(crate) fn enter(&self, room: &Room, worker: usize) -> (Arc<Shared>, bool) {
+        let mut shard = self.shard(room);
+        let shared = shard.entry(room.clone()).or_insert_with(|| {
+            let shares = (0..self.workers).map(|_| Share::default()).collect();
+            Arc::new(Shared { name: room.clone(), shares, order: Mutex::default() })
+        });
+        let first = shared.shares[worker].members.fetch_add(1, Ordering::AcqRel) == 0;
+        (shared.clone(), first)
+    }
+
+    /// Counts one member less on `worker`, and forgets the room with its last member. Both happen
+    /// under the lock under which members are counted in, so nobody can enter a room that is gone.
+    pub(crate) fn leave(&self, room: &Arc<Shared>, worker: usize) {
+        let mut shard = self.shard(&room.name);
+        room.shares[worker].members.fetch_sub(1, Ordering::AcqRel);
+        if room.online() == 0 {
+            shard.remove(&room.name);
+        }
+    }
+
+    /// How many rooms have members.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_lives_as_long_as_its_members() {
+        let directory = Directory::new(2);
+        let name = Room::parse("live://1", 64).unwrap();
+        assert!(directory.find(&name).is_none());
+        let (room, first) = directory.enter(&name, 0);
+        assert!(first);
+        assert!(Arc::ptr_eq(&room, &directory.enter(&name, 1).0));
+        assert_eq!(room.online(), 2);
+        directory.leave(&room, 0);
+        assert_eq!(directory.find(&name).unwrap().online(), 1);
+        directory.leave(&room, 1);
+        assert!(directory.find(&name).is_none());
+        assert_eq!(directory.len(), 0);
+        assert!(!Arc::ptr_eq(&room, &directory.enter(&name, 1).0));
+    }
+}

@@ -1,0 +1,89 @@
+//! A push inside the edge, and several of them as one write.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anser_api::comet::OnOverflow;
+use anser_wire::push::Frame;
+
+/// A push: encoded once, shared by every worker and every connection that it waits for.
+#[derive(Debug)]
+pub(crate) struct Push {
+    frame: Frame,
+    pub(crate) op: i32,
+    pub(crate) on_overflow: OnOverflow,
+    /// When the API took it.
+    pub(crate) accepted: Instant,
+}
+
+impl Push {
+    pub(crate) fn new(op: i32, body: &[u8], on_overflow: OnOverflow) -> Arc<Self> {
+        Arc::new(Self { frame: Frame::push(op, body), op, on_overflow, accepted: Instant::now() })
+    }
+
+    pub(crate) fn bytes(&self, websocket: bool) -> &[u8] {
+        if websocket { self.frame.websocket() } else { self.frame.tcp() }
+    }
+}
+
+/// Pushes that go to the same receivers together. More than one are laid end to end once for each
+/// transport, so that each receiver costs one system call over one piece of memory.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) pushes: Vec<Arc<Push>>,
+    joined: [Option<Box<[u8]>>; 2],
+    pullable: bool,
+}
+
+impl Batch {
+    pub(crate) fn new(pushes: Vec<Arc<Push>>) -> Self {
+        let pullable = pushes.iter().any(|push| push.on_overflow == OnOverflow::Pull);
+        Self { pushes, joined: [None, None], pullable }
+    }
+
+    /// Whether some of it depends on each receiver's flow.
+    pub(crate) fn is_pullable(&self) -> bool {
+        self.pullable
+    }
+
+    pub(crate) fn bytes(&mut self, websocket: bool) -> &[u8] {
+        match &self.pushes[..] {
+            [push] => push.bytes(websocket),
+            pushes => self.joined[usize::from(websocket)].get_or_insert_with(|| {
+                let parts: Vec<&[u8]> = pushes.iter().map(|push| push.bytes(websocket)).collect();
+                parts.concat().into_boxed_slice()
+            }),
+        }
+    }
+
+    /// The pushes that are not whole within the first `sent` bytes, and how much of the first of
+    /// those is.
+    pub(crate) fn rest(&self, websocket: bool, mut sent: usize) -> (Range<usize>, usize) {
+        for (at, push) in self.pushes.iter().enumerate() {
+            let len = push.bytes(websocket).len();
+            if sent < len {
+                return (at..self.pushes.len(), sent);
+            }
+            sent -= len;
+        }
+        (self.pushes.len()..self.pushes.len(), 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rest_names_the_push_that_is_cut() {
+        let pushes: Vec<_> = (0..3).map(|_| Push::new(1000, b"1234", OnOverflow::Drop)).collect();
+        let mut batch = Batch::new(pushes);
+        assert_eq!(batch.bytes(false).len(), 60);
+        assert_eq!(batch.rest(false, 0), (0..3, 0));
+        assert_eq!(batch.rest(false, 19), (0..3, 19));
+        assert_eq!(batch.rest(false, 20), (1..3, 0));
+        assert_eq!(batch.rest(false, 59), (2..3, 19));
+        assert_eq!(batch.rest(false, 60), (3..3, 0));
+    }
+}

@@ -1,0 +1,154 @@
+//! How others reach a worker: two bounded queues and a bell.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use anser_api::comet::Flow;
+use anser_api::id::{Key, Session};
+use anser_api::logic::{Connected, Refused};
+use anser_wire::packet::Header;
+use crossbeam_queue::ArrayQueue;
+
+use crate::acceptor::Accepted;
+use crate::channel::Channel;
+use crate::directory;
+use crate::foreign::Attached;
+use crate::frame::Push;
+use crate::slab::Handle;
+
+/// Commands that concern connections. They come from inside, so their number is bounded by the number
+/// of connections; when the queue is full the sender keeps the command and tries again.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// A fresh socket, to be authenticated here.
+    Accept(Accepted),
+    /// Authentication did not answer at once, and has answered now.
+    LoggedIn { handle: Handle, auth: Header, answer: Result<Connected, Refused> },
+    /// A connection that authenticated on another worker and belongs here.
+    Adopt(Box<Adoption>),
+    /// A connection whose transport is a task.
+    Attach(Box<Attached>),
+    /// Bytes that such a transport received.
+    Input { handle: Handle, bytes: Vec<u8> },
+    /// Such a transport has room again.
+    Writable(Handle),
+    /// Such a transport is gone.
+    Detach(Handle),
+    /// Finish what is queued, say goodbye to everyone, end.
+    Drain,
+}
+
+/// A connection on its way to the worker of its key.
+#[derive(Debug)]
+pub(crate) struct Adoption {
+    pub(crate) channel: Channel,
+    pub(crate) connected: Connected,
+    pub(crate) auth: Header,
+    /// Bytes that were read behind the authentication packet.
+    pub(crate) early: Vec<u8>,
+}
+
+/// Commands that bring pushes. They come from outside, so a place is reserved first, and no place is
+/// a refusal.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A push to connections of this worker.
+    Keys { keys: Box<[Key]>, push: Arc<Push> },
+    /// A push to a room with members on this worker.
+    Room { room: Arc<directory::Shared>, push: Arc<Push> },
+    /// A push to everyone; `speed` in connections a second for this worker, 0 for no limit.
+    All { push: Arc<Push>, speed: u32 },
+    /// Whether pullable pushes flow to a connection.
+    Switch { session: Session, to: Flow },
+}
+
+/// The receiving end belongs to one worker.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    control: ArrayQueue<Control>,
+    commands: ArrayQueue<Command>,
+    reserved: AtomicUsize,
+    waker: mio::Waker,
+    rung: AtomicBool,
+    /// Deliveries to rooms that wait on the worker.
+    pub(crate) backlog: AtomicU64,
+    /// What one delivery costs there at the moment, in nanoseconds.
+    pub(crate) delivery_nanos: AtomicU64,
+}
+
+impl Inbox {
+    pub(crate) fn new(waker: mio::Waker, commands: usize, control: usize) -> Self {
+        Self {
+            control: ArrayQueue::new(control),
+            commands: ArrayQueue::new(commands),
+            reserved: AtomicUsize::new(0),
+            waker,
+            rung: AtomicBool::new(false),
+            backlog: AtomicU64::new(0),
+            delivery_nanos: AtomicU64::new(1000),
+        }
+    }
+
+    /// Reserves a place for a command.
+    pub(crate) fn reserve(&self) -> bool {
+        if self.reserved.fetch_add(1, Ordering::AcqRel) < self.commands.capacity() {
+            return true;
+        }
+        self.cancel();
+        false
+    }
+
+    /// Gives a reserved place back.
+    pub(crate) fn cancel(&self) {
+        self.reserved.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Queues a command in a reserved place.
+    pub(crate) fn send(&self, command: Command) {
+        let pushed = self.commands.push(command);
+        debug_assert!(pushed.is_ok(), "a reserved place was not there");
+        self.ring();
+    }
+
+    /// Queues a control command, or gives it back when the queue is full.
+    pub(crate) fn control(&self, control: Control) -> Result<(), Control> {
+        self.control.push(control)?;
+        self.ring();
+        Ok(())
+    }
+
+    /// Wakes the worker, unless it has been told already.
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            // The bell is a counter in the kernel: it fails only when the process is out of descriptors
+            // at creation, never here; the worker looks once a second anyway.
+            let _: io::Result<()> = self.waker.wake();
+        }
+    }
+
+    /// To be called by the worker before it takes commands.
+    pub(crate) fn answer_bell(&self) {
+        self.rung.swap(false, Ordering::AcqRel);
+    }
+
+    pub(crate) fn take_control(&self) -> Option<Control> {
+        self.control.pop()
+    }
+
+    pub(crate) fn take_command(&self) -> Option<Command> {
+        let command = self.commands.pop()?;
+        self.cancel();
+        Some(command)
+    }
+
+    /// Commands that wait.
+    pub(crate) fn depth(&self) -> usize {
+        self.commands.len() + self.control.len()
+    }
+
+    /// About how long the deliveries that wait here will take, in microseconds.
+    pub(crate) fn backlog_micros(&self) -> u64 {
+        self.backlog.load(Ordering::Relaxed) * self.delivery_nanos.load(Ordering::Relaxed) / 1000
+    }
+}

@@ -1,0 +1,78 @@
+//! Asking other roles without waiting for them.
+//!
+//! A worker polls an answer once. In one process it is ready; from another process it is not, and
+//! goes to the lane, one task that keeps a bounded number of answers and brings each back when it is
+//! there. So neither workers nor tasks grow in number with the load.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use anser_api::Answer;
+use anser_api::logic::{Connected, Refused};
+use anser_wire::packet::Header;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::inbox::{Control, Inbox};
+use crate::slab::Handle;
+
+/// Most questions that are out at once.
+const OUTSTANDING: usize = 256;
+
+/// Most questions that wait to be asked. When that many wait, a client that wants in is turned away
+/// (it comes back by itself), and news that nobody waits for stays with the worker.
+const WAITING: usize = 4096;
+
+/// A question that was not answered at once.
+pub(crate) enum Question {
+    /// May this client come in?
+    Login {
+        answer: Answer<'static, Result<Connected, Refused>>,
+        inbox: Arc<Inbox>,
+        handle: Handle,
+        auth: Header,
+    },
+    /// News for another role, to which there is no answer.
+    News(Answer<'static, ()>),
+}
+
+/// Polls an answer once.
+pub(crate) fn try_now<T>(answer: &mut Answer<'static, T>) -> Option<T> {
+    match Pin::as_mut(answer).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+/// Starts the lane on the current runtime.
+pub(crate) fn start(runtime: &tokio::runtime::Handle) -> mpsc::Sender<Question> {
+    let (sender, mut questions) = mpsc::channel(WAITING);
+    runtime.spawn(async move {
+        let mut out = JoinSet::new();
+        loop {
+            tokio::select! {
+                question = questions.recv(), if out.len() < OUTSTANDING => match question {
+                    Some(question) => { out.spawn(ask(question)); }
+                    None => break,
+                },
+                Some(_) = out.join_next() => {}
+            }
+        }
+        while out.join_next().await.is_some() {}
+    });
+    sender
+}
+
+async fn ask(question: Question) {
+    match question {
+        Question::News(answer) => answer.await,
+        Question::Login { answer, inbox, handle, auth } => {
+            let mut control = Control::LoggedIn { handle, auth, answer: answer.await };
+            while let Err(refused) = inbox.control(control) {
+                control = refused;
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Taking pushes: all of their workers have room, or nobody gets anything.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use anser_api::comet::{Flow, Push, PushError, Target};
+use anser_api::id::{Key, Session};
+
+use crate::directory::Share;
+use crate::frame;
+use crate::inbox::Command;
+use crate::shared::Shared;
+
+impl Shared {
+    /// Queues a push on every worker that has receivers for it.
+    pub(crate) fn push(&self, push: Push) -> Result<(), PushError> {
+        if self.is_draining() {
+            return Err(PushError::Draining);
+        }
+        let Push { target, op, body, on_overflow } = push;
+        if body.len() > self.config.push_body {
+            return Err(PushError::TooLarge { len: body.len(), max: self.config.push_body });
+        }
+        let encode = || frame::Push::new(op, &body, on_overflow);
+        let result = match target {
+            Target::Keys(keys) => self.push_to_keys(keys, encode),
+            Target::Room(room) => match self.directory.find(&room) {
+                None => Ok(()),
+                Some(room) => {
+                    let push = encode();
+                    let _one_order = room.order.lock().unwrap_or_else(PoisonError::into_inner);
+                    self.push_to_members(&room.shares, &push, |_| Command::Room {
+                        room: room.clone(),
+                        push: push.clone(),
+                    })
+                }
+            },
+            Target::All { speed } => {
+                let push = encode();
+                let _one_order = self.everyone_order.lock().unwrap_or_else(PoisonError::into_inner);
+                let workers = self.inboxes.len() as u32;
+                self.push_to_members(&self.everyone, &push, |worker| {
+                    // The remainder of the division goes to the first workers.
+                    let share = speed / workers + u32::from((worker as u32) < speed % workers);
+                    let speed = if speed == 0 { 0 } else { share.max(1) };
+                    Command::All { push: push.clone(), speed }
+                })
+            }
+        };
+        let counter = if result.is_ok() { &self.stats.pushes } else { &self.stats.pushes_refused };
+        counter.fetch_add(1, Ordering::Relaxed);
+        result
+    }
+
+    /// Queues a switch behind the pushes that go to the same connection.
+    pub(crate) fn switch(&self, session: Session, to: Flow) -> Result<(), PushError> {
+        let inbox = &self.inboxes[self.worker_of(&session.key)];
+        if !inbox.reserve() {
+            return Err(PushError::Exhausted { retry_after: self.retry_after() });
+        }
+        inbox.send(Command::Switch { session, to });
+        Ok(())
+    }
+
+    fn push_to_keys(
+        &self,
+        keys: Vec<Key>,
+        encode: impl Fn() -> Arc<frame::Push>,
+    ) -> Result<(), PushError> {
+        let mut by_worker = vec![Vec::new(); self.inboxes.len()];
+        for key in keys {
+            by_worker[self.worker_of(&key)].push(key);
+        }
+        let busy: Vec<usize> = (0..by_worker.len()).filter(|worker| !by_worker[*worker].is_empty()).collect();
+        for (done, worker) in busy.iter().enumerate() {
+            if !self.inboxes[*worker].reserve() {
+                busy[..done].iter().for_each(|worker| self.inboxes[*worker].cancel());
+                return Err(PushError::Exhausted { retry_after: self.retry_after() });
+            }
+        }
+        let push = encode();
+        for worker in busy {
+            let keys = std::mem::take(&mut by_worker[worker]).into_boxed_slice();
+            self.inboxes[worker].send(Command::Keys { keys, push: push.clone() });
+        }
+        Ok(())
+    }
+
+    /// Reserves a place in the queue of members and in the inbox of each worker, then sends. The
+    /// queue of everyone has no counted members, and goes to all workers.
+    fn push_to_members(
+        &self,
+        shares: &[Share],
+        push: &Arc<frame::Push>,
+        command: impl Fn(usize) -> Command,
+    ) -> Result<(), PushError> {
+        let everyone = std::ptr::eq(shares, &raw const *self.everyone);
+        let len = push.bytes(true).len();
+        let busy: Vec<usize> = (0..shares.len())
+            .filter(|worker| everyone || shares[*worker].members.load(Ordering::Acquire) > 0)
+            .collect();
+        for (done, worker) in busy.iter().enumerate() {
+            if let Err(retry_after) = self.reserve(&shares[*worker], *worker, len) {
+                for worker in &busy[..done] {
+                    give_back(&shares[*worker], len);
+                    self.inboxes[*worker].cancel();
+                }
+                return Err(PushError::Exhausted { retry_after });
+            }
+        }
+        for worker in busy {
+            self.inboxes[worker].send(command(worker));
+        }
+        Ok(())
+    }
+
+    fn reserve(&self, share: &Share, worker: usize, len: usize) -> Result<(), Duration> {
+        let inbox = &self.inboxes[worker];
+        if inbox.backlog.load(Ordering::Relaxed) > self.config.backlog as u64 {
+            return Err(self.retry_after());
+        }
+        let waiting = share.waiting.fetch_add(1, Ordering::AcqRel);
+        let bytes = share.waiting_bytes.fetch_add(len, Ordering::AcqRel);
+        let full = waiting >= self.config.room_queue || bytes + len > self.config.room_queue_bytes;
+        if waiting > 0 && full {
+            give_back(share, len);
+            // The queue empties when the round that is under way ends.
+            let round = share.round_micros.load(Ordering::Relaxed);
+            return Err(Duration::from_micros(u64::from(round).clamp(1000, 5_000_000)));
+        }
+        if !inbox.reserve() {
+            give_back(share, len);
+            return Err(self.retry_after());
+        }
+        Ok(())
+    }
+}
+
+fn give_back(share: &Share, len: usize) {
+    share.waiting.fetch_sub(1, Ordering::AcqRel);
+    share.waiting_bytes.fetch_sub(len, Ordering::AcqRel);
+}

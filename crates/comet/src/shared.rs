@@ -1,0 +1,120 @@
+//! What the acceptor, the workers and the handle of a comet share.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use anser_api::id::Key;
+use anser_api::logic::Logic;
+use anser_api::owner::Owner;
+use anser_wire::limits::Limits;
+use anser_wire::time::Instant;
+use tokio::sync::mpsc;
+
+use crate::admission::Admission;
+use crate::config::Config;
+use crate::directory::{Directory, Share};
+use crate::inbox::Inbox;
+use crate::login::Question;
+use crate::stats::Stats;
+
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) limits: Limits,
+    pub(crate) logic: Arc<dyn Logic>,
+    /// The owner of pullable data, once there is one.
+    pub(crate) owner: OnceLock<Arc<dyn Owner>>,
+    pub(crate) inboxes: Box<[Arc<Inbox>]>,
+    pub(crate) directory: Directory,
+    pub(crate) admission: Admission,
+    /// Pushes to everyone that wait, one count for each worker.
+    pub(crate) everyone: Box<[Share]>,
+    /// Held while a push to everyone is queued, so that all workers get such pushes in one order.
+    pub(crate) everyone_order: Mutex<()>,
+    pub(crate) stats: Stats,
+    pub(crate) lane: mpsc::Sender<Question>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    /// Bytes that wait for connections, over all workers.
+    pub(crate) outbound_bytes: AtomicUsize,
+    pub(crate) draining: AtomicBool,
+    hasher: RandomState,
+    origin: std::time::Instant,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: Config,
+        logic: Arc<dyn Logic>,
+        inboxes: Box<[Arc<Inbox>]>,
+        lane: mpsc::Sender<Question>,
+        runtime: tokio::runtime::Handle,
+    ) -> Self {
+        let limits = Limits {
+            body: config.body,
+            upgrade: config.upgrade_head,
+            handshake: config.handshake_timeout.0,
+            unmasked: config.allow_unmasked,
+            ..Limits::default()
+        };
+        Self {
+            limits,
+            logic,
+            owner: OnceLock::new(),
+            directory: Directory::new(inboxes.len()),
+            admission: Admission::new(
+                if config.max_connections == 0 { usize::MAX } else { config.max_connections },
+                config.max_connections_per_ip,
+            ),
+            everyone: (0..inboxes.len()).map(|_| Share::default()).collect(),
+            everyone_order: Mutex::default(),
+            inboxes,
+            stats: Stats::default(),
+            lane,
+            runtime,
+            outbound_bytes: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            hasher: RandomState::new(),
+            origin: std::time::Instant::now(),
+            config,
+        }
+    }
+
+    /// Milliseconds since the start.
+    pub(crate) fn now(&self) -> Instant {
+        Instant(self.origin.elapsed().as_millis() as u64)
+    }
+
+    /// A hash that strangers cannot foresee.
+    pub(crate) fn hash(&self, key: &Key) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// The worker that owns the connections of a key.
+    pub(crate) fn worker_of(&self, key: &Key) -> usize {
+        // The low bits choose the place in that worker's table, so the high ones choose the worker.
+        (self.hash(key) >> 32) as usize % self.inboxes.len()
+    }
+
+    /// A number for spreading things out, different for each connection and each moment.
+    pub(crate) fn random(&self, slot: u32) -> u64 {
+        self.hasher.hash_one((slot, self.origin.elapsed().as_nanos()))
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// How long until the work that waits on the busiest worker is done, at least a millisecond.
+    pub(crate) fn retry_after(&self) -> Duration {
+        let micros = self.inboxes.iter().map(|inbox| inbox.backlog_micros()).max().unwrap_or(0);
+        Duration::from_micros(micros.clamp(1000, 5_000_000))
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}

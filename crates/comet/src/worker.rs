@@ -1,0 +1,332 @@
+//! A worker: one thread that owns its connections, their rooms and their keys outright.
+//!
+//! The loop fits on a screen: wait, answer sockets, take commands, write a bounded piece of the large
+//! pushes, look at the clock. Nothing in it waits for anybody.
+
+mod clients;
+mod deliver;
+mod lifecycle;
+mod room;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anser_api::Answer;
+use anser_api::id::Key;
+use anser_wire::time::Instant;
+use hashbrown::HashTable;
+use mio::{Events, Poll, Token};
+use tracing::{error, info};
+
+use crate::channel::Channel;
+use crate::frame::Push;
+use crate::inbox::{Control, Inbox};
+use crate::login::Question;
+use crate::shared::Shared;
+use crate::slab::{Handle, Slab};
+use crate::stats::Lost;
+use crate::wheel::{Fifo, Wheel};
+use deliver::{Everyone, Paced};
+use room::Room;
+
+/// The token of the inbox's bell. No connection has it: its generation would need 32 bits.
+pub(crate) const BELL: Token = Token(usize::MAX);
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 1024;
+
+/// Bytes read from one socket at once. Large enough that nearly every read is the last.
+const READ_BUFFER: usize = 64 << 10;
+
+/// Work that is done in pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Job {
+    Room(u32),
+    Everyone,
+}
+
+/// Counts of one turn, added to the shared ones at its end.
+#[derive(Debug, Default)]
+struct Tally {
+    delivered: u64,
+    bytes: u64,
+    writes: u64,
+    packets: u64,
+    /// Change in bytes that wait for connections.
+    outbound: isize,
+    /// When the pushes that were just written had been accepted.
+    accepted: Vec<std::time::Instant>,
+}
+
+pub(crate) struct Worker {
+    id: usize,
+    shared: Arc<Shared>,
+    inbox: Arc<Inbox>,
+    poll: Poll,
+    now: Instant,
+    channels: Slab<Channel>,
+    /// Slots of authenticated connections, by key.
+    keys: HashTable<u32>,
+    rooms: Slab<Room>,
+    jobs: VecDeque<Job>,
+    everyone: Everyone,
+    paced: Vec<Paced>,
+    /// A push to many keys that is under way, and how far it is.
+    keyed: Option<(Box<[Key]>, usize, Arc<Push>)>,
+    /// Connections to flush at the end of the turn.
+    touched: Vec<u32>,
+    /// Connections that may have more to read.
+    readable: Vec<u32>,
+    /// Bytes that came behind an authentication packet whose answer is not there yet.
+    early: HashMap<u32, Vec<u8>>,
+    wheel: Wheel,
+    handshakes: Fifo,
+    lingering: Fifo,
+    /// Commands for other workers whose queue was full.
+    deferred: VecDeque<(usize, Control)>,
+    /// News for other roles for which the lane had no place.
+    news: VecDeque<Answer<'static, ()>>,
+    buffer: Box<[u8]>,
+    /// Replies to what is being read.
+    out: Vec<u8>,
+    /// The body of the packet that is being handled.
+    body: Vec<u8>,
+    /// Members that are being served.
+    slots: Vec<u32>,
+    tally: Tally,
+    /// Set when draining: when to give up.
+    drain: Option<Instant>,
+    said_goodbye: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(id: usize, poll: Poll, shared: Arc<Shared>) -> Self {
+        let now = shared.now();
+        Self {
+            id,
+            inbox: shared.inboxes[id].clone(),
+            shared,
+            poll,
+            now,
+            channels: Slab::new(),
+            keys: HashTable::new(),
+            rooms: Slab::new(),
+            jobs: VecDeque::new(),
+            everyone: Everyone::default(),
+            paced: Vec::new(),
+            keyed: None,
+            touched: Vec::new(),
+            readable: Vec::new(),
+            early: HashMap::new(),
+            wheel: Wheel::new(now),
+            handshakes: Fifo::default(),
+            lingering: Fifo::default(),
+            deferred: VecDeque::new(),
+            news: VecDeque::new(),
+            buffer: vec![0; READ_BUFFER].into(),
+            out: Vec::new(),
+            body: Vec::new(),
+            slots: Vec::new(),
+            tally: Tally::default(),
+            drain: None,
+            said_goodbye: false,
+        }
+    }
+
+    /// Runs until everything is drained.
+    pub(crate) fn run(mut self) {
+        let runtime = self.shared.runtime.clone();
+        let _inside = runtime.enter();
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.is_drained() {
+            let timeout = self.timeout();
+            if let Err(cause) = self.poll.poll(&mut events, Some(timeout))
+                && cause.kind() != io::ErrorKind::Interrupted
+            {
+                error!(worker = self.id, error = %cause, "cannot wait for events");
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            self.now = self.shared.now();
+            self.inbox.answer_bell();
+            for event in &events {
+                if event.token() != BELL {
+                    let handle = Handle::from_token(event.token());
+                    let hangup = event.is_error() || event.is_read_closed();
+                    self.socket_event(handle, event.is_readable() || hangup, event.is_writable());
+                }
+            }
+            self.read_on();
+            self.take_control();
+            self.take_commands();
+            self.flush_touched();
+            self.work();
+            self.timers();
+            self.settle();
+        }
+        info!(worker = self.id, left = self.channels.len(), "worker ended");
+    }
+
+    /// How long to wait for events.
+    fn timeout(&self) -> Duration {
+        let has_work = !self.jobs.is_empty()
+            || self.keyed.is_some()
+            || !self.readable.is_empty()
+            || self.inbox.depth() > 0;
+        if has_work {
+            return Duration::ZERO;
+        }
+        let mut next = self.wheel.next();
+        let timers = [self.handshakes.next(self.now), self.lingering.next(self.now)];
+        for deadline in timers.into_iter().flatten() {
+            next = next.min(deadline);
+        }
+        let mut timeout = next.since(self.shared.now());
+        if !self.paced.is_empty() {
+            timeout = timeout.min(Duration::from_millis(10));
+        }
+        if !self.deferred.is_empty() || !self.news.is_empty() {
+            timeout = timeout.min(Duration::from_millis(1));
+        }
+        if self.drain.is_some() {
+            timeout = timeout.min(Duration::from_millis(20));
+        }
+        timeout
+    }
+
+    fn take_control(&mut self) {
+        for _ in 0..EVENTS {
+            let Some(control) = self.inbox.take_control() else { break };
+            match control {
+                Control::Accept(accepted) => self.accept(accepted),
+                Control::LoggedIn { handle, auth, answer } => self.logged_in(handle, auth, answer),
+                Control::Adopt(adoption) => self.adopt_from_elsewhere(*adoption),
+                Control::Attach(attached) => self.attach(*attached),
+                Control::Input { handle, mut bytes } => {
+                    if let Some(slot) = self.channels.resolve(handle) {
+                        self.input(slot, &mut bytes);
+                    }
+                }
+                Control::Writable(handle) => self.socket_event(handle, false, true),
+                Control::Detach(handle) => {
+                    if let Some(slot) = self.channels.resolve(handle) {
+                        self.remove(slot, "peer");
+                    }
+                }
+                Control::Drain => self.drain = Some(self.now + self.shared.config.drain_limit.0),
+            }
+        }
+    }
+
+    fn timers(&mut self) {
+        for handle in self.wheel.expired(self.now) {
+            let Some(slot) = self.channels.resolve(handle) else { continue };
+            let Some(channel) = self.channels.get(slot) else { continue };
+            if channel.wire.is_closing() {
+                // It has an entry among the lingering ones.
+            } else if channel.wire.deadline() > self.now {
+                self.wheel.arm(handle, channel.wire.deadline());
+            } else {
+                self.time_out(slot);
+            }
+            // A task whose word did not get through is found here.
+            self.retry_foreign(slot);
+        }
+        while let Some(handle) = self.handshakes.pop_expired(self.now) {
+            if let Some(slot) = self.channels.resolve(handle)
+                && self.channels.get(slot).is_some_and(|channel| channel.session.is_none())
+            {
+                self.time_out(slot);
+            }
+        }
+        while let Some(handle) = self.lingering.pop_expired(self.now) {
+            if let Some(slot) = self.channels.resolve(handle) {
+                self.time_out(slot);
+            }
+        }
+    }
+
+    /// The end of a turn: what could not be handed on is tried again, counts are published, the budget
+    /// is kept.
+    fn settle(&mut self) {
+        for _ in 0..self.deferred.len() {
+            let Some((worker, control)) = self.deferred.pop_front() else { break };
+            if let Err(control) = self.shared.inboxes[worker].control(control) {
+                self.deferred.push_back((worker, control));
+            }
+        }
+        while let Some(answer) = self.news.pop_front() {
+            if let Err(back) = self.shared.lane.try_send(Question::News(answer)) {
+                if let Question::News(answer) = back.into_inner() {
+                    self.news.push_front(answer);
+                }
+                break;
+            }
+        }
+        let stats = &self.shared.stats;
+        let tally = &mut self.tally;
+        if !tally.accepted.is_empty() {
+            let now = std::time::Instant::now();
+            for accepted in tally.accepted.drain(..) {
+                stats.latency.record(now.saturating_duration_since(accepted), 1);
+            }
+        }
+        for (counter, value) in [
+            (&stats.delivered, &mut tally.delivered),
+            (&stats.written_bytes, &mut tally.bytes),
+            (&stats.writes, &mut tally.writes),
+            (&stats.packets, &mut tally.packets),
+        ] {
+            if *value > 0 {
+                counter.fetch_add(std::mem::take(value), Ordering::Relaxed);
+            }
+        }
+        let change = std::mem::take(&mut tally.outbound);
+        if change != 0 {
+            // Two's complement: adding a negative change wraps to a subtraction.
+            let total = self.shared.outbound_bytes.fetch_add(change as usize, Ordering::Relaxed);
+            if change > 0 && total.wrapping_add(change as usize) > self.shared.config.outbound_budget {
+                self.keep_budget();
+            }
+        }
+    }
+
+    /// Closes the connections for which most waits, until a tenth of the budget is free again.
+    fn keep_budget(&mut self) {
+        let mut waiting: Vec<(usize, u32)> = self
+            .channels
+            .occupied()
+            .filter_map(|(slot, channel)| Some((channel.outbound.as_ref()?.bytes(), slot)))
+            .collect();
+        waiting.sort_unstable_by(|a, b| b.cmp(a));
+        let total = self.shared.outbound_bytes.load(Ordering::Relaxed);
+        let mut excess = total.saturating_sub(self.shared.config.outbound_budget / 10 * 9);
+        for (bytes, slot) in waiting {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(bytes);
+            self.remove_for(slot, "budget", Lost::Budget);
+        }
+    }
+
+    fn is_drained(&mut self) -> bool {
+        let Some(deadline) = self.drain else { return false };
+        let idle = self.jobs.is_empty() && self.keyed.is_none() && self.inbox.depth() == 0;
+        if !self.said_goodbye && (idle || self.now >= deadline) {
+            self.said_goodbye = true;
+            self.say_goodbye();
+        }
+        let done = self.said_goodbye && (self.channels.len() == 0 || self.now >= deadline);
+        if done {
+            let left: Vec<u32> = self.channels.occupied().map(|(slot, _)| slot).collect();
+            for slot in left {
+                self.remove(slot, "drain_limit");
+            }
+            self.settle();
+        }
+        done
+    }
+}

@@ -1,0 +1,454 @@
+//! Pushes on their way to connections: commands, rounds, queues, overflow.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anser_api::comet::{Flow, OnOverflow};
+use anser_api::id::Session;
+use anser_wire::anser::Dropped;
+use anser_wire::operation;
+use anser_wire::packet::{Header, PUSH_VERSION};
+use prost::Message as _;
+
+use super::room::release;
+use super::{Job, Worker};
+use crate::directory::Shared as SharedRoom;
+use crate::frame::{Batch, Push};
+use crate::inbox::Command;
+use crate::outbound::{Entry, Outbound};
+use crate::stats::Lost;
+use crate::transport::Transport;
+
+/// A turn ends after so many sends, so that a push to one connection waits behind that many at most.
+const TURN_SENDS: usize = 256;
+
+/// And after so long, should sends be slow.
+const TURN_TIME: Duration = Duration::from_millis(2);
+
+/// Members served between two looks at the clock.
+const CHUNK: usize = 64;
+
+/// Pushes to everyone that are joined into one round.
+const EVERYONE_BATCH: usize = 32;
+
+/// Pushes to everyone on this worker.
+#[derive(Debug, Default)]
+pub(super) struct Everyone {
+    waiting: VecDeque<Arc<Push>>,
+    /// What is being written, and the next slot.
+    round: Option<(Batch, u32)>,
+}
+
+/// A push to everyone at a limited speed.
+#[derive(Debug)]
+pub(super) struct Paced {
+    push: Arc<Push>,
+    next: u32,
+    per_second: u32,
+    began: Instant,
+    sent: u64,
+}
+
+impl Worker {
+    /// Takes commands until there are none, or a turn's worth of sends has been done.
+    pub(super) fn take_commands(&mut self) {
+        let mut sends = 0;
+        while sends < TURN_SENDS {
+            if let Some((keys, at, push)) = self.keyed.take() {
+                let upto = keys.len().min(at + TURN_SENDS - sends);
+                for key in &keys[at..upto] {
+                    if let Some(slot) = self.find(key)
+                        && self.channels.get(slot).is_some_and(|channel| channel.accepts(push.op))
+                    {
+                        self.offer(slot, &push);
+                        self.touch(slot);
+                    }
+                }
+                sends += upto - at;
+                if upto < keys.len() {
+                    self.keyed = Some((keys, upto, push));
+                }
+                continue;
+            }
+            let Some(command) = self.inbox.take_command() else { break };
+            match command {
+                Command::Keys { keys, push } => self.keyed = Some((keys, 0, push)),
+                Command::Room { room, push } => self.push_to_room(&room, push),
+                Command::All { push, speed: 0 } => {
+                    self.everyone.waiting.push_back(push);
+                    if !self.jobs.contains(&Job::Everyone) {
+                        self.jobs.push_back(Job::Everyone);
+                    }
+                }
+                Command::All { push, speed } => {
+                    let began = Instant::now();
+                    self.paced.push(Paced { push, next: 0, per_second: speed, began, sent: 0 });
+                }
+                Command::Switch { session, to } => self.switch(&session, to),
+            }
+            sends += 1;
+        }
+    }
+
+    fn push_to_room(&mut self, shared: &Arc<SharedRoom>, push: Arc<Push>) {
+        let share = &shared.shares[self.id];
+        if share.members.load(Ordering::Relaxed) == 0 {
+            release(share, &[push]);
+            return;
+        }
+        let index = share.index.load(Ordering::Relaxed);
+        let Some(room) = self.rooms.get_mut(index) else { return };
+        let deliveries = room.push(push);
+        if !std::mem::replace(&mut room.queued, true) {
+            self.jobs.push_back(Job::Room(index));
+        }
+        self.backlog(deliveries as i64);
+    }
+
+    /// Adds to the count of deliveries that wait here.
+    pub(super) fn backlog(&self, change: i64) {
+        self.inbox.backlog.fetch_add(change as u64, Ordering::Relaxed);
+    }
+
+    /// One turn of the large pushes, each in its turn.
+    pub(super) fn work(&mut self) {
+        let began = Instant::now();
+        let mut sends = 0;
+        let delivered = self.tally.delivered;
+        while sends < TURN_SENDS
+            && let Some(job) = self.jobs.pop_front()
+        {
+            let more = match job {
+                Job::Room(index) => self.serve_room(index, &mut sends),
+                Job::Everyone => self.serve_everyone(&mut sends),
+            };
+            if more {
+                self.jobs.push_back(job);
+            } else if let Job::Room(index) = job
+                && let Some(room) = self.rooms.get_mut(index)
+            {
+                room.queued = false;
+            }
+            if began.elapsed() > TURN_TIME {
+                break;
+            }
+        }
+        self.serve_paced();
+        let delivered = self.tally.delivered - delivered;
+        if delivered > 0 {
+            let nanos = began.elapsed().as_nanos() as u64 / delivered;
+            let old = self.inbox.delivery_nanos.load(Ordering::Relaxed);
+            self.inbox.delivery_nanos.store((old * 7 + nanos) / 8, Ordering::Relaxed);
+        }
+    }
+
+    /// Serves a chunk of a room's members; whether there is more to do.
+    fn serve_room(&mut self, index: u32, sends: &mut usize) -> bool {
+        let id = self.id;
+        let Some(room) = self.rooms.get_mut(index) else { return false };
+        let Some(round) = room.begin(id) else { return false };
+        let upto = round.left;
+        let from = upto.saturating_sub(CHUNK);
+        round.left = from;
+        let mut batch = std::mem::take(&mut round.batch);
+        let mut slots = std::mem::take(&mut self.slots);
+        slots.clear();
+        slots.extend(room.members[from..upto].iter().rev());
+        self.serve(&slots, &mut batch);
+        *sends += slots.len();
+        self.slots = slots;
+        // The room is gone if its last members were.
+        let Some(room) = self.rooms.get_mut(index) else { return false };
+        let Some(round) = &mut room.round else { return room.has_work() };
+        round.batch = batch;
+        if round.left == 0 {
+            let counted = room.end(id);
+            let more = room.has_work();
+            self.backlog(-(counted as i64));
+            return more;
+        }
+        true
+    }
+
+    /// Serves a chunk of all connections; whether there is more to do.
+    fn serve_everyone(&mut self, sends: &mut usize) -> bool {
+        let everyone = &mut self.everyone;
+        let (mut batch, from) = match everyone.round.take() {
+            Some(round) => round,
+            None => {
+                // One batch has one operation, so that whether a connection takes it is one question.
+                let Some(op) = everyone.waiting.front().map(|push| push.op) else { return false };
+                let same = everyone.waiting.iter().take(EVERYONE_BATCH).take_while(|push| push.op == op);
+                let count = same.count();
+                let pushes: Vec<_> = everyone.waiting.drain(..count).collect();
+                release(&self.shared.everyone[self.id], &pushes);
+                (Batch::new(pushes), 0)
+            }
+        };
+        let end = self.channels.end();
+        let upto = end.min(from + CHUNK as u32);
+        let op = batch.pushes[0].op;
+        let mut slots = std::mem::take(&mut self.slots);
+        slots.clear();
+        slots.extend((from..upto).filter(|slot| self.takes(*slot, op)));
+        self.serve(&slots, &mut batch);
+        *sends += slots.len().max(CHUNK / 16);
+        self.slots = slots;
+        if upto < end {
+            self.everyone.round = Some((batch, upto));
+            return true;
+        }
+        !self.everyone.waiting.is_empty()
+    }
+
+    fn takes(&self, slot: u32, op: i32) -> bool {
+        self.channels.get(slot).is_some_and(|channel| channel.session.is_some() && channel.accepts(op))
+    }
+
+    /// Serves the pushes to everyone that have a speed limit, as far as it allows by now.
+    fn serve_paced(&mut self) {
+        for mut paced in std::mem::take(&mut self.paced) {
+            let allowed = paced.began.elapsed().as_secs_f64() * f64::from(paced.per_second);
+            let budget = (allowed as u64 + 1).saturating_sub(paced.sent).min(TURN_SENDS as u64);
+            let mut slots = Vec::new();
+            while (slots.len() as u64) < budget && paced.next < self.channels.end() {
+                if self.takes(paced.next, paced.push.op) {
+                    slots.push(paced.next);
+                }
+                paced.next += 1;
+            }
+            paced.sent += slots.len() as u64;
+            self.serve(&slots, &mut Batch::new(vec![paced.push.clone()]));
+            if paced.next < self.channels.end() {
+                self.paced.push(paced);
+            } else {
+                release(&self.shared.everyone[self.id], &[paced.push]);
+            }
+        }
+    }
+
+    /// Writes a batch to each of `slots`.
+    fn serve(&mut self, slots: &[u32], batch: &mut Batch) {
+        let mut whole = 0;
+        for slot in slots {
+            whole += u64::from(self.serve_one(*slot, batch));
+        }
+        if whole > 0 {
+            let now = Instant::now();
+            for push in &batch.pushes {
+                self.shared.stats.latency.record(now.saturating_duration_since(push.accepted), whole);
+            }
+            self.tally.delivered += whole * batch.pushes.len() as u64;
+        }
+    }
+
+    /// Writes a batch to one connection: in one system call when nothing waits for it. Whether that was
+    /// all; what was not is in its queue, or lost and counted.
+    fn serve_one(&mut self, slot: u32, batch: &mut Batch) -> bool {
+        let split = self.shared.config.one_write_per_packet && batch.pushes.len() > 1;
+        let Some(channel) = self.channels.get_mut(slot) else { return false };
+        if channel.wire.is_closing() {
+            return false;
+        }
+        let simple = channel.outbound.is_none() && !batch.is_pullable() && !split;
+        if !simple || matches!(channel.transport, Transport::Foreign(_)) {
+            for push in &batch.pushes {
+                self.offer(slot, push);
+            }
+            self.flush_unless_blocked(slot);
+            return false;
+        }
+        let websocket = channel.wire.is_websocket();
+        let bytes = batch.bytes(websocket);
+        self.tally.writes += 1;
+        let sent = match channel.transport.write(bytes) {
+            Ok(sent) => sent,
+            Err(cause) if cause.kind() == std::io::ErrorKind::WouldBlock => 0,
+            Err(_) => {
+                self.shared.stats.lost(Lost::Closed, batch.pushes.len() as u64);
+                self.remove(slot, "peer");
+                return false;
+            }
+        };
+        self.tally.bytes += sent as u64;
+        if sent == bytes.len() {
+            return true;
+        }
+        channel.blocked = true;
+        let (rest, sent) = batch.rest(websocket, sent);
+        self.tally.delivered += rest.start as u64;
+        for at in rest {
+            self.offer(slot, &batch.pushes[at]);
+            if sent > 0
+                && let Some(outbound) = self.channels.get_mut(slot).and_then(|c| c.outbound.as_mut())
+                && outbound.is_first()
+            {
+                outbound.set_sent(sent);
+            }
+        }
+        false
+    }
+
+    /// Puts a push into a connection's queue, within its bounds.
+    pub(super) fn offer(&mut self, slot: u32, push: &Arc<Push>) {
+        let shared = &self.shared;
+        let config = &shared.config;
+        let Some(channel) = self.channels.get_mut(slot) else { return };
+        if channel.wire.is_closing() {
+            return;
+        }
+        let websocket = channel.wire.is_websocket();
+        let pull = push.on_overflow == OnOverflow::Pull;
+        if pull && channel.flow == Flow::Behind {
+            return;
+        }
+        let len = push.bytes(websocket).len();
+        let outbound = channel.outbound.get_or_insert_with(Box::<Outbound>::default);
+        let taken = if pull && channel.flow == Flow::Held {
+            outbound.hold(push.clone(), len, config.held, config.held_bytes)
+        } else if outbound.has_room(len, config.queue, config.queue_bytes) {
+            outbound.push(Entry::Push(push.clone()), websocket);
+            true
+        } else {
+            false
+        };
+        if taken {
+            self.tally.outbound += len as isize;
+        } else if pull {
+            self.fall_behind(slot);
+        } else {
+            channel.dropped = channel.dropped.saturating_add(1);
+            shared.stats.lost(Lost::Overflow, 1);
+        }
+    }
+
+    /// Too slow for pushes that can be pulled: they go, and the client is told once.
+    fn fall_behind(&mut self, slot: u32) {
+        let Some(channel) = self.channels.get_mut(slot) else { return };
+        channel.flow = Flow::Behind;
+        self.shared.stats.behind.fetch_add(1, Ordering::Relaxed);
+        let websocket = channel.wire.is_websocket();
+        if let Some(outbound) = &mut channel.outbound {
+            let before = outbound.bytes();
+            outbound.discard_pullable(websocket);
+            self.tally.outbound += outbound.bytes() as isize - before as isize;
+        }
+        self.notice(slot, operation::BEHIND, b"");
+    }
+
+    /// Tells an Anser client something of the connection itself.
+    fn notice(&mut self, slot: u32, op: i32, body: &[u8]) {
+        let Some(channel) = self.channels.get(slot) else { return };
+        if channel.wire.dialect() == operation::Dialect::Anser {
+            let mut out = Vec::new();
+            channel.wire.write(Header { ver: PUSH_VERSION, op, seq: 0 }, body, &mut out);
+            self.reply(slot, &out);
+        }
+    }
+
+    /// The owner of the data says how pullable pushes go on.
+    fn switch(&mut self, session: &Session, to: Flow) {
+        let Some(slot) = self.find(&session.key) else { return };
+        let Some(channel) = self.channels.get_mut(slot) else { return };
+        if channel.session.as_ref().is_none_or(|own| own.generation != session.generation) {
+            return;
+        }
+        let websocket = channel.wire.is_websocket();
+        if to == Flow::Behind {
+            if channel.flow != Flow::Behind {
+                self.fall_behind(slot);
+            }
+            return;
+        }
+        channel.flow = to;
+        if to == Flow::Live
+            && let Some(outbound) = &mut channel.outbound
+        {
+            outbound.release(websocket);
+            self.touch(slot);
+        }
+    }
+
+    /// Has the connection flushed at the end of this turn.
+    fn touch(&mut self, slot: u32) {
+        if let Some(channel) = self.channels.get_mut(slot)
+            && !std::mem::replace(&mut channel.touched, true)
+        {
+            self.touched.push(slot);
+        }
+    }
+
+    pub(super) fn flush_touched(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for slot in touched.drain(..) {
+            if let Some(channel) = self.channels.get_mut(slot)
+                && std::mem::take(&mut channel.touched)
+            {
+                self.flush_unless_blocked(slot);
+            }
+        }
+        self.touched = touched;
+    }
+
+    fn flush_unless_blocked(&mut self, slot: u32) {
+        if self.channels.get(slot).is_some_and(|channel| !channel.blocked) {
+            self.flush(slot);
+        }
+    }
+
+    /// Writes what waits for a connection, as far as it takes it.
+    pub(super) fn flush(&mut self, slot: u32) {
+        let Some(channel) = self.channels.get_mut(slot) else { return };
+        let Some(outbound) = &mut channel.outbound else {
+            channel.blocked = false;
+            return;
+        };
+        let websocket = channel.wire.is_websocket();
+        let split = self.shared.config.one_write_per_packet;
+        let before = outbound.bytes();
+        let result = outbound.flush(&mut channel.transport, websocket, split, &mut self.tally.accepted);
+        self.tally.outbound += outbound.bytes() as isize - before as isize;
+        let Ok(flushed) = result else {
+            self.remove(slot, "peer");
+            return;
+        };
+        self.tally.delivered += flushed.pushes;
+        self.tally.bytes += flushed.bytes as u64;
+        self.tally.writes += flushed.writes;
+        channel.blocked = flushed.blocked;
+        if flushed.blocked {
+            return;
+        }
+        if outbound.is_empty() {
+            channel.outbound = None;
+        }
+        if channel.wire.is_closing() {
+            if channel.wire.is_closed() {
+                self.remove(slot, "closed");
+            } else {
+                channel.transport.finish();
+            }
+            return;
+        }
+        if std::mem::take(&mut channel.paused) {
+            self.mark_readable(slot);
+        }
+        let Some(channel) = self.channels.get_mut(slot) else { return };
+        if channel.tell_dropped && channel.dropped > 0 {
+            let count = u64::from(std::mem::take(&mut channel.dropped));
+            self.notice(slot, operation::DROPPED, &Dropped { count }.encode_to_vec());
+        }
+    }
+
+    /// Looks again at a task whose queue was full, should its word have been lost.
+    pub(super) fn retry_foreign(&mut self, slot: u32) {
+        let foreign = self.channels.get(slot).is_some_and(|channel| {
+            channel.blocked && matches!(channel.transport, Transport::Foreign(_))
+        });
+        if foreign {
+            self.flush(slot);
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! How connections come to a worker, and how they leave it.
+
+use std::collections::hash_map::Entry as MapEntry;
+use std::sync::atomic::Ordering;
+
+use anser_api::Answer;
+use anser_api::id::{Key, Session};
+use anser_api::logic::{Connect, Connected, Refused};
+use anser_wire::operation::Dialect;
+use anser_wire::packet::Header;
+use anser_wire::server::{Close, Connection};
+use anser_wire::websocket::close_code;
+use hashbrown::hash_table::Entry;
+use mio::Interest;
+use tracing::debug;
+
+use super::Worker;
+use crate::acceptor::Accepted;
+use crate::channel::Channel;
+use crate::foreign::Attached;
+use crate::inbox::{Adoption, Control};
+use crate::login::{Question, try_now};
+use crate::slab::Handle;
+use crate::stats::Lost;
+use crate::transport::Transport;
+
+/// Where a client went that asked to come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Login {
+    /// It is in, on this worker: go on with what it sent.
+    Here,
+    /// It is on its way to another worker, or waits for an answer, or is gone.
+    Elsewhere,
+}
+
+impl Worker {
+    pub(super) fn accept(&mut self, accepted: Accepted) {
+        let Accepted { socket, remote, websocket } = accepted;
+        let limits = &self.shared.limits;
+        let wire = if websocket {
+            Connection::websocket(self.now, limits)
+        } else {
+            Connection::tcp(self.now, limits)
+        };
+        let deadline = wire.deadline();
+        let channel = Channel::new(wire, Transport::Local(socket), remote);
+        if let Some(handle) = self.install(channel) {
+            self.handshakes.push(handle, deadline);
+            if self.drain.is_some() {
+                self.remove(handle.slot, "draining");
+            }
+        }
+    }
+
+    /// Gives a channel a slot and, if it has a socket, a place in the poll.
+    fn install(&mut self, channel: Channel) -> Option<Handle> {
+        let handle = self.channels.insert(channel);
+        let registry = self.poll.registry();
+        if let Some(Channel { transport: Transport::Local(socket), .. }) = self.channels.get_mut(handle.slot)
+            && let Err(cause) =
+                registry.register(socket, handle.token(), Interest::READABLE | Interest::WRITABLE)
+        {
+            debug!(error = %cause, "cannot watch a socket");
+            self.remove(handle.slot, "register");
+            return None;
+        }
+        Some(handle)
+    }
+
+    /// Asks whether a client may come in. `rest` is what it sent behind its authentication packet.
+    pub(super) fn log_in(&mut self, slot: u32, auth: Header, request: Connect, rest: &[u8]) -> Login {
+        let mut answer = self.shared.logic.connect(request);
+        if let Some(answer) = try_now(&mut answer) {
+            return self.place(slot, auth, answer, rest);
+        }
+        let handle = self.channels.handle(slot);
+        let question = Question::Login { answer, inbox: self.inbox.clone(), handle, auth };
+        if self.shared.lane.try_send(question).is_err() {
+            self.end(slot, close_code::TRY_AGAIN, "too many are logging in", "login_queue");
+            return Login::Elsewhere;
+        }
+        if let Some(channel) = self.channels.get_mut(slot) {
+            channel.paused = true;
+            self.early.insert(slot, rest.to_vec());
+        }
+        Login::Elsewhere
+    }
+
+    /// An answer that took its time.
+    pub(super) fn logged_in(&mut self, handle: Handle, auth: Header, answer: Result<Connected, Refused>) {
+        let Some(slot) = self.channels.resolve(handle) else {
+            // The client left meanwhile; its session must not stay.
+            if let Ok(connected) = answer {
+                self.forget(connected.session);
+            }
+            return;
+        };
+        let mut rest = self.early.remove(&slot).unwrap_or_default();
+        if let Some(channel) = self.channels.get_mut(slot) {
+            channel.paused = false;
+        }
+        if self.place(slot, auth, answer, &rest) == Login::Here {
+            self.input(slot, &mut rest);
+            self.mark_readable(slot);
+        }
+    }
+
+    /// Takes a client in, here or on the worker of its key, or turns it away.
+    fn place(
+        &mut self,
+        slot: u32,
+        auth: Header,
+        answer: Result<Connected, Refused>,
+        rest: &[u8],
+    ) -> Login {
+        let connected = match answer {
+            Ok(connected) => connected,
+            Err(refused) => {
+                self.shared.stats.logins_refused.fetch_add(1, Ordering::Relaxed);
+                if let Some(channel) = self.channels.get(slot) {
+                    debug!(remote = %channel.remote, cause = %refused, "authentication refused");
+                }
+                let code = match refused {
+                    Refused::Unavailable(_) => close_code::TRY_AGAIN,
+                    _ => close_code::POLICY,
+                };
+                self.end(slot, code, "authentication refused", "login_refused");
+                return Login::Elsewhere;
+            }
+        };
+        let home = self.shared.worker_of(&connected.session.key);
+        if home == self.id {
+            self.adopt(slot, connected, auth);
+            return Login::Here;
+        }
+        let Some(mut channel) = self.channels.remove(slot) else { return Login::Elsewhere };
+        if let Transport::Local(socket) = &mut channel.transport
+            && let Err(cause) = self.poll.registry().deregister(socket)
+        {
+            debug!(error = %cause, "cannot move a socket");
+        }
+        (channel.blocked, channel.touched, channel.readable) = (false, false, false);
+        let early = rest.to_vec();
+        self.hand_over(home, Control::Adopt(Box::new(Adoption { channel, connected, auth, early })));
+        Login::Elsewhere
+    }
+
+    fn hand_over(&mut self, worker: usize, control: Control) {
+        if let Err(control) = self.shared.inboxes[worker].control(control) {
+            self.deferred.push_back((worker, control));
+        }
+    }
+
+    pub(super) fn adopt_from_elsewhere(&mut self, adoption: Adoption) {
+        let Adoption { channel, connected, auth, mut early } = adoption;
+        let session = connected.session.clone();
+        let Some(handle) = self.install(channel) else {
+            self.forget(session);
+            return;
+        };
+        self.adopt(handle.slot, connected, auth);
+        self.input(handle.slot, &mut early);
+    }
+
+    pub(super) fn attach(&mut self, attached: Attached) {
+        let Attached { connected, remote, auth, link, handle: tell } = attached;
+        let wire = Connection::tcp(self.now, &self.shared.limits);
+        let Some(handle) = self.install(Channel::new(wire, Transport::Foreign(link), remote)) else { return };
+        self.adopt(handle.slot, connected, auth);
+        if tell.send(handle).is_err() {
+            self.remove(handle.slot, "peer");
+        }
+    }
+
+    /// Makes the connection in `slot` the one of its key, puts it into its room, and only then tells it
+    /// that it is in: no push after that answer misses it.
+    fn adopt(&mut self, slot: u32, connected: Connected, auth: Header) {
+        if self.drain.is_some() {
+            self.end(slot, close_code::GOING_AWAY, "the server is going away", "draining");
+            self.forget(connected.session);
+            return;
+        }
+        let key = connected.session.key.clone();
+        if let Some(old) = self.find(&key) {
+            let newer = self.channels.get(old).and_then(|old| old.session.as_ref());
+            if newer.is_some_and(|old| old.generation > connected.session.generation) {
+                self.end(slot, close_code::POLICY, "replaced by a newer connection", "replaced");
+                return;
+            }
+            self.replace(old);
+        }
+        let handle = self.channels.handle(slot);
+        let hash = self.shared.hash(&key);
+        let shared = self.shared.clone();
+        let Some(channel) = self.channels.get_mut(slot) else { return };
+        let dialect = if connected.anser { Dialect::Anser } else { Dialect::Goim };
+        channel.session = Some(connected.session);
+        channel.accepts = connected.accepts.into_iter().take(shared.config.operations_per_connection).collect();
+        channel.accepts.sort_unstable();
+        channel.accepts.dedup();
+        channel.tell_dropped = connected.tell_dropped;
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        channel.wire.authenticated(self.now, auth, connected.idle, dialect, &mut out);
+        self.wheel.arm(handle, channel.wire.deadline());
+        shared.stats.online[kind(channel)].fetch_add(1, Ordering::Relaxed);
+
+        let (channels, hasher) = (&self.channels, &shared);
+        let key_of = |slot: u32| channels.get(slot).and_then(|c| c.session.as_ref()).map(|s| &s.key);
+        let entry = self.keys.entry(
+            hash,
+            |slot| key_of(*slot) == Some(&key),
+            |slot| key_of(*slot).map_or(0, |key| hasher.hash(key)),
+        );
+        match entry {
+            Entry::Occupied(mut entry) => *entry.get_mut() = slot,
+            Entry::Vacant(entry) => {
+                entry.insert(slot);
+            }
+        }
+        if let Some(room) = &connected.room {
+            self.enter(slot, room);
+        }
+        self.reply(slot, &out);
+        self.out = out;
+    }
+
+    /// The slot of a key.
+    pub(super) fn find(&self, key: &Key) -> Option<u32> {
+        let same = |slot: &u32| {
+            let session = self.channels.get(*slot).and_then(|channel| channel.session.as_ref());
+            session.is_some_and(|session| session.key == *key)
+        };
+        self.keys.find(self.shared.hash(key), same).copied()
+    }
+
+    /// Another connection has come with the same key.
+    fn replace(&mut self, slot: u32) {
+        let mut out = Vec::new();
+        if let Some(channel) = self.channels.get(slot) {
+            super::clients::refuse(
+                channel,
+                Header::default(),
+                "replaced",
+                false,
+                "another connection has this key now: give each device its own",
+                &mut out,
+            );
+        }
+        self.reply(slot, &out);
+        self.end(slot, close_code::POLICY, "replaced by a newer connection", "replaced");
+    }
+
+    /// Ends a connection from our side.
+    pub(super) fn end(&mut self, slot: u32, code: u16, reason: &str, why: &'static str) {
+        let mut out = Vec::new();
+        let Some(channel) = self.channels.get_mut(slot) else { return };
+        channel.wire.end(self.now, code, reason, &self.shared.limits, &mut out);
+        self.close(slot, &out, why);
+    }
+
+    /// The protocol says that the connection is over.
+    pub(super) fn protocol_end(&mut self, slot: u32, close: Close, out: &[u8]) {
+        if let Some(channel) = self.channels.get(slot) {
+            debug!(remote = %channel.remote, reason = %close, "connection closed");
+        }
+        self.close(slot, out, close.name());
+    }
+
+    /// Nothing more goes to the connection but `last`. Closes it, at once or when the peer has.
+    fn close(&mut self, slot: u32, last: &[u8], why: &'static str) {
+        self.unregister(slot);
+        let Some(channel) = self.channels.get_mut(slot) else { return };
+        if let Some(outbound) = &mut channel.outbound {
+            let before = outbound.bytes();
+            let lost = outbound.discard_all(channel.wire.is_websocket());
+            self.tally.outbound += outbound.bytes() as isize - before as isize;
+            self.shared.stats.lost(Lost::Closed, lost);
+        }
+        if !last.is_empty() {
+            self.reply(slot, last);
+        }
+        let Some(channel) = self.channels.get(slot) else { return };
+        if channel.wire.is_closed() {
+            self.remove(slot, why);
+            return;
+        }
+        self.shared.stats.closed(why);
+        let deadline = channel.wire.deadline();
+        self.lingering.push(self.channels.handle(slot), deadline);
+        if !channel.is_pending() {
+            channel.transport.finish();
+        }
+    }
+
+    pub(super) fn time_out(&mut self, slot: u32) {
+        let mut out = Vec::new();
+        let Some(channel) = self.channels.get_mut(slot) else { return };
+        if let Some(close) = channel.wire.handle_timeout(self.now, &mut out) {
+            if close == Close::Linger {
+                self.remove(slot, close.name());
+            } else {
+                self.protocol_end(slot, close, &out);
+            }
+        }
+    }
+
+    /// Takes a connection out of everything by which others find it.
+    fn unregister(&mut self, slot: u32) {
+        let Some(channel) = self.channels.get_mut(slot) else { return };
+        let Some(session) = channel.session.take() else { return };
+        self.shared.stats.online[kind(channel)].fetch_sub(1, Ordering::Relaxed);
+        if let Ok(entry) = self.keys.find_entry(self.shared.hash(&session.key), |other| *other == slot) {
+            entry.remove();
+        }
+        self.leave_all(slot);
+        self.forget(session);
+    }
+
+    /// Tells logic that a session is over.
+    fn forget(&mut self, session: Session) {
+        let news = self.shared.logic.disconnect(session);
+        self.tell(news);
+    }
+
+    /// Tells another role something, now or as soon as it can be told.
+    pub(super) fn tell(&mut self, mut news: Answer<'static, ()>) {
+        if try_now(&mut news).is_none() {
+            self.news.push_back(news);
+        }
+    }
+
+    /// Drops a connection, with whatever waits for it.
+    pub(super) fn remove(&mut self, slot: u32, why: &'static str) {
+        self.remove_for(slot, why, Lost::Closed);
+    }
+
+    pub(super) fn remove_for(&mut self, slot: u32, why: &'static str, lost: Lost) {
+        self.unregister(slot);
+        let Some(mut channel) = self.channels.remove(slot) else { return };
+        if let MapEntry::Occupied(early) = self.early.entry(slot) {
+            early.remove();
+        }
+        if let Some(outbound) = &mut channel.outbound {
+            self.tally.outbound -= outbound.bytes() as isize;
+            let pushes = outbound.discard_all(channel.wire.is_websocket());
+            self.shared.stats.lost(lost, pushes);
+            if let (Transport::Local(socket), Lost::Budget) = (&channel.transport, lost) {
+                crate::socket::abort_on_close(socket);
+            }
+        }
+        // A connection that lingered has been counted when it began to.
+        if !channel.wire.is_closing() || channel.wire.is_closed() {
+            self.shared.stats.closed(why);
+        }
+        self.shared.admission.leave(channel.remote);
+    }
+
+    /// Everyone is told to go, each to come back at another time.
+    pub(super) fn say_goodbye(&mut self) {
+        let spread = self.shared.config.drain_spread.0.as_millis() as u64;
+        let slots: Vec<u32> = self.channels.occupied().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let after = self.shared.random(slot) % (spread + 1);
+            let mut out = Vec::new();
+            let Some(channel) = self.channels.get_mut(slot) else { continue };
+            if channel.wire.is_closing() {
+                continue;
+            }
+            channel.wire.drain(self.now, after as u32, &self.shared.limits, &mut out);
+            self.close_after_flush(slot, &out);
+        }
+    }
+
+    /// Like [`Self::close`], but what waits is still written if the peer takes it in time.
+    fn close_after_flush(&mut self, slot: u32, last: &[u8]) {
+        self.unregister(slot);
+        self.reply(slot, last);
+        let Some(channel) = self.channels.get(slot) else { return };
+        if !channel.is_pending() {
+            if channel.wire.is_closed() {
+                self.remove(slot, "draining");
+                return;
+            }
+            channel.transport.finish();
+        }
+        self.shared.stats.closed("draining");
+        let deadline = if channel.is_pending() {
+            self.drain.unwrap_or(self.now)
+        } else {
+            channel.wire.deadline()
+        };
+        self.lingering.push(self.channels.handle(slot), deadline);
+    }
+}
+
+/// The transport's index in the count of connections.
+fn kind(channel: &Channel) -> usize {
+    match channel.transport {
+        Transport::Foreign(_) => 2,
+        Transport::Local(_) => usize::from(channel.wire.is_websocket()),
+    }
+}
