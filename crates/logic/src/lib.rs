@@ -1,1 +1,182 @@
-//! x
+//! Logic: who is where, and may they; and the push API behind every surface.
+//!
+//! [`token`] reads goim's authentication JSON, [`session`] remembers who is connected (in memory, each
+//! with a generation), and [`Logic`] puts both behind the contract of `anser_api::logic`.
+
+mod config;
+mod metrics;
+mod session;
+mod token;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use anser_api::comet::{Comet, OnOverflow, Push, PushError, Target};
+use anser_api::id::{Generation, Key, Room, Session, UserId};
+use anser_api::logic::{Audience, Connect, Connected, Online, Refused};
+use anser_api::{Answer, ready};
+use bytes::Bytes;
+use prometheus_client::registry::Registry;
+use uuid::Uuid;
+
+pub use config::Config;
+pub use metrics::{METRICS, Metric};
+use session::Sessions;
+use token::Token;
+
+/// Logic with its sessions in memory, for one process.
+pub struct Logic {
+    shared: Arc<Shared>,
+    comet: OnceLock<Arc<dyn Comet>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    config: Config,
+    /// Longest name of a room, in bytes.
+    room_name: usize,
+    /// One short lock: a session comes or goes, or a push asks for a user's connections. Pushes to
+    /// keys, rooms and everyone do not come here.
+    sessions: Mutex<Sessions>,
+    generation: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connect(&self, request: &Connect) -> Result<Connected, Refused> {
+        let token = Token::parse(&request.token).map_err(|cause| Refused::BadToken(cause.to_string()))?;
+        let key = if token.key.is_empty() {
+            let mut buffer = Uuid::encode_buffer();
+            Key::parse(Uuid::new_v4().hyphenated().encode_lower(&mut buffer), usize::MAX)?
+        } else {
+            Key::parse(&token.key, self.config.key)?
+        };
+        let room = match &token.room_id[..] {
+            "" => None,
+            name => Some(Room::parse(name, self.room_name)?),
+        };
+        let user = UserId::parse(token.mid);
+        // Taken under the lock, so that the order of generations is the order in which sessions replace
+        // each other.
+        let mut sessions = self.sessions();
+        let generation = Generation(self.generation.fetch_add(1, Ordering::Relaxed));
+        let session = Session { key, generation };
+        sessions.insert(session.clone(), user);
+        drop(sessions);
+        Ok(Connected {
+            session,
+            user,
+            room,
+            accepts: token.accepts,
+            idle: self.config.heartbeat.0 * self.config.heartbeat_max,
+            anser: token.anser,
+            tell_dropped: token.dropped,
+        })
+    }
+}
+
+impl Logic {
+    /// `room_name` is the longest name of a room that the edge takes, in bytes.
+    pub fn new(config: Config, room_name: usize) -> Self {
+        let shared = Shared {
+            config,
+            room_name,
+            sessions: Mutex::new(Sessions::new()),
+            generation: AtomicU64::new(1),
+        };
+        Self { shared: Arc::new(shared), comet: OnceLock::new() }
+    }
+
+    /// Names the comet that pushes go to; only the first call counts.
+    pub fn set_comet(&self, comet: Arc<dyn Comet>) {
+        let _ = self.comet.set(comet);
+    }
+
+    /// Puts logic's metrics into a registry, under `anser_logic_`.
+    pub fn register(&self, registry: &mut Registry) {
+        metrics::register(Arc::downgrade(&self.shared), registry);
+    }
+}
+
+impl anser_api::logic::Logic for Logic {
+    fn connect(&self, request: Connect) -> Answer<'static, Result<Connected, Refused>> {
+        ready(self.shared.connect(&request))
+    }
+
+    fn disconnect(&self, session: Session) -> Answer<'static, ()> {
+        self.shared.sessions().remove(&session);
+        ready(())
+    }
+
+    fn push(&self, to: Audience, op: i32, body: Bytes) -> Answer<'_, Result<(), PushError>> {
+        let target = match to {
+            Audience::Keys(keys) => Target::Keys(keys),
+            Audience::Users(users) => {
+                let sessions = self.shared.sessions();
+                Target::Keys(users.iter().flat_map(|user| sessions.keys_of(*user)).collect())
+            }
+            Audience::Room(room) => Target::Room(room),
+            Audience::All { speed } => Target::All { speed },
+        };
+        match self.comet.get() {
+            Some(comet) => comet.push(Push { target, op, body, on_overflow: OnOverflow::Drop }),
+            None => ready(Err(PushError::Draining)),
+        }
+    }
+
+    fn online(&self) -> Answer<'_, Online> {
+        ready(self.shared.sessions().online())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use anser_api::logic::Logic as _;
+
+    use super::*;
+
+    fn connect(logic: &Logic, token: &str) -> Result<Connected, Refused> {
+        logic.shared.connect(&Connect {
+            token: Bytes::copy_from_slice(token.as_bytes()),
+            cookie: None,
+            remote: Ipv4Addr::LOCALHOST.into(),
+        })
+    }
+
+    #[test]
+    fn a_client_without_a_key_gets_a_uuid() {
+        let logic = Logic::new(Config::default(), 256);
+        let connected = connect(&logic, r#"{"mid":7,"room_id":"live://1","accepts":[1000,1001]}"#).unwrap();
+        assert_eq!(connected.session.key.as_str().len(), 36);
+        assert_eq!(connected.user, Some(UserId(7)));
+        assert_eq!(connected.room.unwrap().as_str(), "live://1");
+        assert_eq!(connected.accepts, [1000, 1001]);
+        assert_eq!(connected.idle, Duration::from_secs(480));
+        assert_ne!(connect(&logic, "null").unwrap().session.key, connected.session.key);
+    }
+
+    #[tokio::test]
+    async fn a_late_disconnect_keeps_the_newer_session() {
+        let logic = Logic::new(Config::default(), 256);
+        let old = connect(&logic, r#"{"mid":7,"key":"phone"}"#).unwrap().session;
+        let new = connect(&logic, r#"{"mid":7,"key":"phone"}"#).unwrap().session;
+        logic.disconnect(old).await;
+        assert_eq!(logic.online().await, Online { connections: 1, users: 1 });
+        logic.disconnect(new).await;
+        assert_eq!(logic.online().await, Online::default());
+    }
+
+    #[test]
+    fn long_names_are_refused() {
+        let logic = Logic::new(Config { key: 4, ..Config::default() }, 8);
+        assert!(matches!(connect(&logic, r#"{"key":"12345"}"#), Err(Refused::TooLong(_))));
+        assert!(matches!(connect(&logic, r#"{"room_id":"123456789"}"#), Err(Refused::TooLong(_))));
+        assert!(connect(&logic, r#"{"key":"1234","room_id":"12345678"}"#).is_ok());
+    }
+}
