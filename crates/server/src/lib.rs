@@ -1,1 +1,20 @@
-//! x
+//! Anser's one binary: configuration, command line, and the composition of the roles.
+//!
+//! - [`cli`]: the arguments, and one module for each command.
+//! - [`config`]: what an operator can set, and how the layers become one.
+//! - [`up`]: every role in one process.
+//! - [`log`]: what the process says while it runs.
+//! - [`exit`], [`failure`]: how it ends, and what is said then.
+//! - [`out`]: the only place that prints.
+
+pub mod cli;
+pub mod config;
+pub mod exit;
+pub mod failure;
+pub mod log;
+pub mod out;
+pub mod up;
+
+pub use config::Config;
+pub use exit::Exit;
+pub use failure::Failure;

@@ -1,0 +1,165 @@
+//! What no single value can know.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use anser_api::settings::Span;
+use tracing_subscriber::EnvFilter;
+
+use super::Config;
+use super::problem::{Origin, Problem};
+use super::table::Key;
+
+/// Something in a configuration that would not work, or not as its author thinks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// The key to look at.
+    pub key: Key,
+    /// What is wrong.
+    pub what: String,
+    /// What to set.
+    pub remedy: String,
+}
+
+impl Complaint {
+    fn new(key: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let key = key.split_once('.').and_then(|(section, name)| Key::find(section, name));
+        Self { key: key.expect("checks name keys that exist"), what: what.into(), remedy: remedy.into() }
+    }
+
+    /// The same as a problem that says where the key was set.
+    pub(super) fn placed(self, origins: &BTreeMap<Key, Origin>) -> Problem {
+        Problem { origin: origins.get(&self.key).cloned(), what: self.what, remedy: self.remedy }
+    }
+}
+
+impl Config {
+    /// All that is wrong with it.
+    pub fn check(&self) -> Vec<Complaint> {
+        let mut complaints = self.bounds();
+        complaints.extend(self.listeners());
+        complaints.extend(self.open_doors());
+        complaints.extend(self.filter());
+        complaints
+    }
+
+    fn bounds(&self) -> Vec<Complaint> {
+        let Self { comet, logic, .. } = self;
+        let spans = [
+            ("comet.handshake_timeout", comet.handshake_timeout, Span::millis(100)),
+            ("comet.drain_limit", comet.drain_limit, Span::secs(1)),
+        ];
+        let numbers = [
+            ("logic.heartbeat_max", logic.heartbeat_max as usize, 1..=usize::MAX),
+            ("comet.body", comet.body, 16..=usize::MAX),
+            ("comet.queue", comet.queue, 1..=usize::MAX),
+            ("comet.room_queue", comet.room_queue, 1..=usize::MAX),
+            ("comet.commands", comet.commands, 64..=usize::MAX),
+            ("comet.send_buffer", comet.send_buffer, 2 << 10..=64 << 20),
+        ];
+        let spans = spans.into_iter().filter(|(_, value, least)| value < least).map(|(key, value, least)| {
+            Complaint::new(
+                key,
+                format!("{key} = \"{value}\" is too short"),
+                format!("set at least \"{least}\""),
+            )
+        });
+        let numbers = numbers.into_iter().filter(|(_, value, bounds)| !bounds.contains(value)).map(
+            |(key, value, bounds)| {
+                let (least, most) = bounds.into_inner();
+                if value < least {
+                    Complaint::new(
+                        key,
+                        format!("{key} = {value} is too small"),
+                        format!("set at least {least}"),
+                    )
+                } else {
+                    Complaint::new(
+                        key,
+                        format!("{key} = {value} is too large"),
+                        format!("set at most {most}"),
+                    )
+                }
+            },
+        );
+        spans.chain(numbers).collect()
+    }
+
+    /// Every address, with the key that names it.
+    fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        let tcp = self.comet.tcp.iter().map(|address| ("comet.tcp", *address));
+        let websocket = self.comet.websocket.iter().map(|address| ("comet.websocket", *address));
+        tcp.chain(websocket).chain([("http.bind", self.http.bind)]).collect()
+    }
+
+    fn listeners(&self) -> Vec<Complaint> {
+        let addresses = self.addresses();
+        let mut complaints = Vec::new();
+        if self.comet.tcp.is_empty() && self.comet.websocket.is_empty() {
+            complaints.push(Complaint::new(
+                "comet.tcp",
+                "comet.tcp and comet.websocket are both empty, so no client could connect",
+                "give one of them an address, such as comet.tcp = [\"127.0.0.1:3101\"]",
+            ));
+        }
+        for (n, (key, address)) in addresses.iter().enumerate() {
+            if let Some((first_key, first)) = addresses[..n].iter().find(|(_, first)| clash(*first, *address))
+            {
+                complaints.push(Complaint::new(
+                    key,
+                    format!("{key} = {address} is already taken by {first_key} = {first}"),
+                    "choose another port for one of them",
+                ));
+            }
+        }
+        complaints
+    }
+
+    /// Without authentication, the address is what keeps strangers out.
+    fn open_doors(&self) -> Vec<Complaint> {
+        let mut complaints = Vec::new();
+        for (key, addresses) in [("comet.tcp", &self.comet.tcp), ("comet.websocket", &self.comet.websocket)] {
+            let open = addresses.iter().find(|address| !is_loopback(address.ip()));
+            if let Some(address) = open.filter(|_| !self.logic.allow_open_beyond_loopback) {
+                complaints.push(Complaint::new(
+                    key,
+                    format!(
+                        "{key} = {address} can be reached from other machines, and whoever reaches it may \
+                         connect as any user"
+                    ),
+                    "set logic.allow_open_beyond_loopback = true if that is what you want, or listen on \
+                     127.0.0.1",
+                ));
+            }
+        }
+        if !is_loopback(self.http.bind.ip()) && !self.http.allow_open_beyond_loopback {
+            complaints.push(Complaint::new(
+                "http.bind",
+                format!(
+                    "http.bind = {} can be reached from other machines, and whoever reaches it may push to \
+                     everyone",
+                    self.http.bind
+                ),
+                "set http.allow_open_beyond_loopback = true if that is what you want, or bind to 127.0.0.1",
+            ));
+        }
+        complaints
+    }
+
+    fn filter(&self) -> Option<Complaint> {
+        let error = EnvFilter::try_new(&self.log.filter).err()?;
+        let what = format!("log.filter = \"{}\" is no filter ({error})", self.log.filter);
+        Some(Complaint::new("log.filter", what, "write a level or a list such as \"info,anser_comet=debug\""))
+    }
+}
+
+/// Whether the second of two listeners could not bind. Port 0 takes any free port.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let covers = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || covers && a.is_ipv4() == b.is_ipv4())
+}
+
+/// An IPv4 address may come written as IPv6.
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}

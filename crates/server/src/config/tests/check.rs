@@ -1,0 +1,90 @@
+use super::{load, told, told_of_flag};
+
+#[test]
+fn bounds() {
+    for (set, what) in [
+        (
+            "comet.handshake_timeout=99ms",
+            "comet.handshake_timeout = \"99ms\" is too short: set at least \"100ms\"",
+        ),
+        ("comet.drain_limit=999ms", "comet.drain_limit = \"999ms\" is too short: set at least \"1s\""),
+        ("logic.heartbeat_max=0", "logic.heartbeat_max = 0 is too small: set at least 1"),
+        ("comet.body=15", "comet.body = 15 is too small: set at least 16"),
+        ("comet.queue=0", "comet.queue = 0 is too small: set at least 1"),
+        ("comet.room_queue=0", "comet.room_queue = 0 is too small: set at least 1"),
+        ("comet.commands=63", "comet.commands = 63 is too small: set at least 64"),
+        ("comet.send_buffer=2047", "comet.send_buffer = 2047 is too small: set at least 2048"),
+        ("comet.send_buffer=67108865", "comet.send_buffer = 67108865 is too large: set at most 67108864"),
+        (
+            "log.filter==x",
+            "log.filter = \"=x\" is no filter (invalid filter directive): write a level or a list such as \
+             \"info,anser_comet=debug\"",
+        ),
+    ] {
+        let key = set.split('=').next().unwrap();
+        assert_eq!(told_of_flag(set), format!("--set {key}: {what}"));
+    }
+    let least = "[comet]\nhandshake_timeout = \"100ms\"\ndrain_limit = \"1s\"\nbody = 16\nqueue = \
+    1\nroom_queue = 1\n\
+                 commands = 64\nsend_buffer = 2048\n[logic]\nheartbeat_max = 1\n";
+    load(least, &[], &["log.filter="]).unwrap();
+}
+
+#[test]
+fn listeners() {
+    assert_eq!(
+        told("[comet]\ntcp = []\nwebsocket = []\n"),
+        "anser.toml:2: comet.tcp and comet.websocket are both empty, so no client could connect: give one \
+         of them an address, such as comet.tcp = [\"127.0.0.1:3101\"]\n    \
+         2 | tcp = []\n      \
+         |       ^^"
+    );
+    load("", &[], &["comet.tcp=[]"]).unwrap();
+
+    let taken = |first: &str, second: &str| {
+        load(
+            "",
+            &[],
+            &[&format!("comet.tcp=[\"{first}\", \"{second}\"]"), "logic.allow_open_beyond_loopback=true"],
+        )
+    };
+    assert_eq!(
+        taken("127.0.0.1:1", "127.0.0.1:1").unwrap_err(),
+        "--set comet.tcp: comet.tcp = 127.0.0.1:1 is already taken by comet.tcp = 127.0.0.1:1: choose \
+         another port for one of them"
+    );
+    taken("0.0.0.0:1", "127.0.0.1:1").unwrap_err();
+    taken("[::1]:1", "[::]:1").unwrap_err();
+    taken("127.0.0.1:1", "127.0.0.2:1").unwrap();
+    taken("127.0.0.1:0", "127.0.0.1:0").unwrap();
+    taken("0.0.0.0:1", "[::]:1").unwrap();
+    assert_eq!(
+        told_of_flag("http.bind=127.0.0.1:3102"),
+        "--set http.bind: http.bind = 127.0.0.1:3102 is already taken by comet.websocket = 127.0.0.1:3102: \
+         choose another port for one of them"
+    );
+}
+
+#[test]
+fn doors_are_not_left_open_by_accident() {
+    for key in ["comet.tcp", "comet.websocket"] {
+        assert_eq!(
+            told_of_flag(&format!("{key}=[\"127.0.0.1:1\", \"0.0.0.0:2\"]")),
+            format!(
+                "--set {key}: {key} = 0.0.0.0:2 can be reached from other machines, and whoever reaches it \
+                 may connect as any user: set logic.allow_open_beyond_loopback = true if that is what you \
+                 want, or listen on 127.0.0.1"
+            )
+        );
+    }
+    load("", &[], &["comet.tcp=[\"0.0.0.0:2\"]", "logic.allow_open_beyond_loopback=true"]).unwrap();
+    load("", &[], &["comet.tcp=[\"127.9.9.9:1\", \"[::1]:1\", \"[::ffff:127.0.0.1]:2\"]"]).unwrap();
+    assert_eq!(
+        told_of_flag("http.bind=192.0.2.1:80"),
+        "--set http.bind: http.bind = 192.0.2.1:80 can be reached from other machines, and whoever reaches \
+         it may push to \
+         everyone: set http.allow_open_beyond_loopback = true if that is what you want, or bind to \
+         127.0.0.1"
+    );
+    load("", &[], &["http.bind=0.0.0.0:80", "http.allow_open_beyond_loopback=true"]).unwrap();
+}

@@ -1,0 +1,202 @@
+//! Every role in one process.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anser_comet::{Comet, StartError};
+use anser_http::{Http, Ready};
+use anser_logic::Logic;
+use prometheus_client::registry::Registry;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::out;
+
+/// Descriptors kept for everything that is no client: listeners, the HTTP API, files.
+const SPARE_FILES: u64 = 512;
+
+/// How long requests of the HTTP API may take to finish after the edge has drained.
+const HTTP_LIMIT: Duration = Duration::from_secs(2);
+
+/// Runs until a signal ends it: the first one drains, a second one ends at once.
+pub async fn run(config: Config, data: PathBuf) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let _lock = lock(&data)?;
+    let server = Server::start(config)?;
+    out::write(&server.greeting(&data))?;
+    let name = signals.next().await;
+    info!(signal = name, "draining; a second signal ends at once");
+    tokio::select! {
+        () = server.stop() => info!("ended"),
+        name = signals.next() => warn!(signal = name, "ended without draining"),
+    }
+    Ok(())
+}
+
+/// A running server, every role in it. Tests and benches start it on ports of 0.
+pub struct Server {
+    comet: Arc<Comet>,
+    http: Http,
+    ready: Ready,
+    addresses: Addresses,
+}
+
+/// Where a server can be reached.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// Clients over TCP.
+    pub tcp: Vec<SocketAddr>,
+    /// Clients over WebSocket, at `/sub`.
+    pub websocket: Vec<SocketAddr>,
+    /// Push API, health and metrics.
+    pub http: SocketAddr,
+}
+
+impl Server {
+    /// Binds every address, then starts every role. Must be called on a runtime.
+    pub fn start(mut config: Config) -> Result<Self, Failure> {
+        config.comet.max_connections = connections(config.comet.max_connections);
+        let comet = anser_comet::Bound::bind(config.comet.clone()).map_err(start_failure)?;
+        let address = config.http.bind;
+        let http = anser_http::Bound::bind(config.http).map_err(|error| Failure::bind(address, &error))?;
+        let addresses = Addresses {
+            tcp: comet.tcp().to_vec(),
+            websocket: comet.websocket().to_vec(),
+            http: http.address(),
+        };
+
+        let logic = Arc::new(Logic::new(config.logic, config.comet.room_name));
+        let comet = Arc::new(comet.start(logic.clone(), Handle::current()).map_err(start_failure)?);
+        logic.set_comet(comet.clone());
+        let mut registry = Registry::default();
+        comet.register(&mut registry);
+        logic.register(&mut registry);
+        let ready = Ready::default();
+        let http = http.start(logic, Arc::new(registry), ready.clone());
+        ready.set(true);
+        info!(max_connections = config.comet.max_connections, workers = config.comet.worker_count(), "ready");
+        Ok(Self { comet, http, ready, addresses })
+    }
+
+    /// Where it can be reached.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Takes no more connections and pushes, writes what is queued, tells clients when to come back.
+    pub async fn stop(self) {
+        self.ready.set(false);
+        self.comet.drain().await;
+        self.http.stop(HTTP_LIMIT).await;
+    }
+
+    fn greeting(&self, data: &Path) -> String {
+        let Addresses { tcp, websocket, http } = &self.addresses;
+        let mut text = format!(
+            "Anser {} is up: every role in this process, data in {}\n\n",
+            env!("CARGO_PKG_VERSION"),
+            data.display()
+        );
+        for address in tcp {
+            let _ = writeln!(text, "  clients, TCP        tcp://{address}");
+        }
+        for address in websocket {
+            let _ = writeln!(text, "  clients, WebSocket  ws://{address}/sub");
+        }
+        let _ = writeln!(text, "  push API            http://{http}/goim/push/room");
+        let _ = writeln!(text, "  health, metrics     http://{http}/healthz /readyz /metrics");
+        let anser = std::env::args().next().unwrap_or_else(|| "anser".into());
+        let server = match (&tcp[..], &websocket[..]) {
+            ([first, ..], _) if first.port() == 3101 && first.ip().is_loopback() => String::new(),
+            ([first, ..], _) => format!(" --server tcp://{first}"),
+            ([], [first, ..]) => format!(" --server ws://{first}/sub"),
+            ([], []) => String::new(),
+        };
+        let api = if http.port() == 3111 { String::new() } else { format!(" --http http://{http}") };
+        let _ = write!(
+            text,
+            "\nFirst step: paste the first line into a second terminal, the second into a third.\n\n  \
+             {anser} listen{server}\n  {anser} push room live://1 hello{api}\n\nCtrl-C drains and ends.\n"
+        );
+        text
+    }
+}
+
+/// The limit on connections: as configured, but no more than the process may have open. Raises the
+/// process's own limit as far as it may.
+fn connections(configured: usize) -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            limit = raised;
+        }
+    }
+    let files = limit.current.unwrap_or(u64::MAX);
+    let most = usize::try_from(files.saturating_sub(SPARE_FILES).max(1)).unwrap_or(usize::MAX);
+    if configured > most {
+        warn!(
+            configured,
+            most, "comet.max_connections is more than the limit on open files allows: raise it (`ulimit -n`)"
+        );
+    }
+    if configured == 0 { most } else { configured.min(most) }
+}
+
+fn start_failure(error: StartError) -> Failure {
+    match error {
+        StartError::Bind { address, cause } => Failure::bind(address, &cause),
+        StartError::Worker(cause) => Failure::system(
+            "cannot start the edge's workers",
+            &cause,
+            "raise the limits on threads (`ulimit -u`) and open files (`ulimit -n`)",
+        ),
+    }
+}
+
+/// Makes the data folder, for this user alone, and holds it against a second process.
+fn lock(data: &Path) -> Result<File, Failure> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let create = |error: io::Error| Failure::create(data, &error);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(create)?;
+    let path = data.join("anser.lock");
+    let file = File::create(&path).map_err(|error| Failure::create(&path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Failure::new(
+            Exit::Unavailable,
+            format!("another anser uses the data folder {}", data.display()),
+            "stop it, or name another folder with --data",
+        )),
+        Err(TryLockError::Error(error)) => Err(Failure::create(&path, &error)),
+    }
+}
+
+/// The signals that end a server.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
