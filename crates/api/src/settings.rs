@@ -64,7 +64,8 @@ impl Span {
 
     /// Reads one number with its unit.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is no duration: write a whole number with ms, s, m or h, such as \"8s\"");
+        let bad =
+            || format!("`{text}` is no duration: write a whole number with ms, s, m or h, such as \"8s\"");
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let number: u64 = number.parse().map_err(|_| bad())?;

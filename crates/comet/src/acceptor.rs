@@ -169,12 +169,11 @@ impl Acceptor {
         let inboxes = &self.shared.inboxes;
         self.next_worker = (self.next_worker + 1) % inboxes.len();
         match inboxes[self.next_worker].control(Control::Accept(accepted)) {
-            Ok(()) => true,
             Err(Control::Accept(accepted)) => {
                 self.parked = Some(accepted);
                 false
             }
-            Err(_) => true,
+            _ => true,
         }
     }
 

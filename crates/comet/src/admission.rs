@@ -95,7 +95,8 @@ impl Rate {
         let rate = u64::from(self.per_second);
         let passed = now.0.saturating_sub(self.at.0);
         self.at = now;
-        self.tokens = passed.saturating_mul(rate).saturating_add(self.tokens).min(Self::burst(self.per_second));
+        self.tokens =
+            passed.saturating_mul(rate).saturating_add(self.tokens).min(Self::burst(self.per_second));
         if self.tokens < 1000 {
             return Err((1000 - self.tokens).div_ceil(rate));
         }

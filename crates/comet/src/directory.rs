@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anser_api::id::Room;
 
@@ -45,10 +45,12 @@ impl Shared {
     }
 }
 
+type Shard = HashMap<Room, Arc<Shared>>;
+
 /// All rooms with members.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    shards: Box<[Mutex<HashMap<Room, Arc<Shared>>>]>,
+    shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     workers: usize,
 }
@@ -59,7 +61,7 @@ impl Directory {
         Self { shards, hasher: RandomState::new(), workers }
     }
 
-    fn shard(&self, room: &Room) -> std::sync::MutexGuard<'_, HashMap<Room, Arc<Shared>>> {
+    fn shard(&self, room: &Room) -> MutexGuard<'_, Shard> {
         let at = self.hasher.hash_one(room) as usize % SHARDS;
         self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
     }

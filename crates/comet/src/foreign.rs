@@ -71,7 +71,9 @@ impl Foreign {
     /// The next packet for the client, or `None` when the connection is over.
     pub async fn next(&mut self) -> Option<Bytes> {
         let item = self.items.recv().await?;
-        if self.full.swap(false, Ordering::SeqCst) && self.inbox.control(Control::Writable(self.handle)).is_err() {
+        if self.full.swap(false, Ordering::SeqCst)
+            && self.inbox.control(Control::Writable(self.handle)).is_err()
+        {
             // No place for the word now: the next item brings it.
             self.full.store(true, Ordering::SeqCst);
         }

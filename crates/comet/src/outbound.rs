@@ -182,7 +182,8 @@ impl Outbound {
         while !self.entries.is_empty() {
             let many = if one_write_per_packet { 1 } else { self.entries.len() };
             flushed.writes += 1;
-            let written = match transport.write_entries(self.entries.iter().take(many), websocket, self.sent) {
+            let written = match transport.write_entries(self.entries.iter().take(many), websocket, self.sent)
+            {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => written,
                 Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {

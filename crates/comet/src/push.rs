@@ -63,11 +63,7 @@ impl Shared {
         Ok(())
     }
 
-    fn push_to_keys(
-        &self,
-        keys: Vec<Key>,
-        encode: impl Fn() -> Arc<frame::Push>,
-    ) -> Result<(), PushError> {
+    fn push_to_keys(&self, keys: Vec<Key>, encode: impl Fn() -> Arc<frame::Push>) -> Result<(), PushError> {
         let mut by_worker = vec![Vec::new(); self.inboxes.len()];
         for key in keys {
             by_worker[self.worker_of(&key)].push(key);

@@ -1,8 +1,8 @@
 //! What the acceptor, the workers and the handle of a comet share.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 

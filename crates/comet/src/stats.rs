@@ -206,7 +206,7 @@ impl Collector for Export {
         let backlogs = inboxes.map(|(at, inbox)| (at.to_string(), load(&inbox.backlog)));
         by(BACKLOG, MetricType::Gauge, "worker", backlogs.collect())?;
 
-        let bounds = BOUNDS_MICROS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::MAX]);
+        let bounds = BOUNDS_MICROS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(&stats.latency.counts).map(|(bound, n)| (bound, load(n))).collect();
         let count = buckets.iter().map(|(_, n)| n).sum();
         let sum = load(&stats.latency.sum_micros) as f64 / 1e6;

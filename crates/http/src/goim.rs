@@ -114,9 +114,8 @@ impl Goim {
 
     async fn read(&self, request: Request) -> Result<Bytes, Response> {
         body::to_bytes(request.into_body(), self.max_body).await.map_err(|cause| {
-            let limited = std::error::Error::source(&cause).is_some_and(|source| {
-                source.downcast_ref::<http_body_util::LengthLimitError>().is_some()
-            });
+            let limited = std::error::Error::source(&cause)
+                .is_some_and(|source| source.downcast_ref::<http_body_util::LengthLimitError>().is_some());
             if limited {
                 let message = format!("the body is larger than {} bytes: http.body", self.max_body);
                 envelope(StatusCode::PAYLOAD_TOO_LARGE, -400, &message)
@@ -129,7 +128,9 @@ impl Goim {
 
 fn bad_query(cause: &str) -> Response {
     let mut response = envelope(StatusCode::BAD_REQUEST, -400, cause);
-    response.headers_mut().insert(CONTENT_TYPE, axum::http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, axum::http::HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 

@@ -71,7 +71,10 @@ mod tests {
         assert_eq!(query.int32("b"), Ok(0));
         assert_eq!(query.int32("absent"), Ok(0));
         assert_eq!(query.int32("c"), Err(r#"strconv.ParseInt: parsing "x": invalid syntax"#.into()));
-        assert_eq!(query.int32("d"), Err(r#"strconv.ParseInt: parsing "2147483648": value out of range"#.into()));
+        assert_eq!(
+            query.int32("d"),
+            Err(r#"strconv.ParseInt: parsing "2147483648": value out of range"#.into())
+        );
         assert_eq!(query.int64s("e"), Ok(vec![-1, 2, 0]));
         assert_eq!(query.int64s("f"), Err(r#"strconv.ParseInt: parsing "1,2": invalid syntax"#.into()));
         assert!(query.int32("g").is_err(), "an unescaped plus is a blank");

@@ -73,7 +73,8 @@ impl Sessions {
         }
         let Self { entries, by_key, by_user, hasher, .. } = self;
         let get = |at: &u32| entries.get(*at as usize).and_then(Option::as_ref);
-        by_key.insert_unique(key_hash, at, |at| get(at).map_or(0, |entry| hasher.hash_one(&entry.session.key)));
+        by_key
+            .insert_unique(key_hash, at, |at| get(at).map_or(0, |entry| hasher.hash_one(&entry.session.key)));
         if let Some(user) = user {
             let hash = hasher.hash_one(user);
             match by_user.find_mut(hash, |first| *first == next) {
@@ -109,8 +110,7 @@ impl Sessions {
         if let Some(Some(previous)) = self.entries.get_mut(entry.previous as usize) {
             previous.next = entry.next;
         } else if let Some(user) = entry.user
-            && let Ok(mut place) =
-                self.by_user.find_entry(self.hasher.hash_one(user), |first| *first == at)
+            && let Ok(mut place) = self.by_user.find_entry(self.hasher.hash_one(user), |first| *first == at)
         {
             if entry.next == NONE {
                 place.remove();

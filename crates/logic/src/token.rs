@@ -44,7 +44,9 @@ impl<'de> Visitor<'de> for TokenVisitor {
     type Value = Token;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object such as {\"mid\":1,\"key\":\"phone\",\"room_id\":\"live://1\",\"accepts\":[1000]}")
+        f.write_str(
+            "an object such as {\"mid\":1,\"key\":\"phone\",\"room_id\":\"live://1\",\"accepts\":[1000]}",
+        )
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Token, A::Error> {
@@ -102,12 +104,10 @@ mod tests {
         check(r#"{"mid":1,"unknown":{"mid":2}}"#, Token { mid: 1, ..token() });
         check(r#"{"MID":1,"mId":2}"#, Token { mid: 2, ..token() });
         check(r#"{"mid":1,"mid":null,"key":null,"accepts":null}"#, Token { mid: 1, ..token() });
-        check(r#"{"mid":-5,"key":"a","room_id":"live://1","platform":"web"}"#, Token {
-            mid: -5,
-            key: "a".into(),
-            room_id: "live://1".into(),
-            ..token()
-        });
+        check(
+            r#"{"mid":-5,"key":"a","room_id":"live://1","platform":"web"}"#,
+            Token { mid: -5, key: "a".into(), room_id: "live://1".into(), ..token() },
+        );
         check(r#"{"accepts":[1000,null,-1]}"#, Token { accepts: vec![1000, 0, -1], ..token() });
         check(r#"{"proto":"anser/1","dropped":true}"#, Token { anser: true, dropped: true, ..token() });
         check(r#"{"proto":17,"dropped":"yes"}"#, token());
@@ -117,9 +117,21 @@ mod tests {
     #[test]
     fn refused_as_go_refuses_it() {
         for text in [
-            "", "1", "\"x\"", "[]", "{", r#"{"mid":"1"}"#, r#"{"mid":1.5}"#, r#"{"mid":1} x"#,
-            r#"{"mid":9223372036854775808}"#, r#"{"key":1}"#, r#"{"room_id":[]}"#, r#"{"platform":1}"#,
-            r#"{"accepts":[2147483648]}"#, r#"{"accepts":["1"]}"#, r#"{"accepts":1000}"#,
+            "",
+            "1",
+            "\"x\"",
+            "[]",
+            "{",
+            r#"{"mid":"1"}"#,
+            r#"{"mid":1.5}"#,
+            r#"{"mid":1} x"#,
+            r#"{"mid":9223372036854775808}"#,
+            r#"{"key":1}"#,
+            r#"{"room_id":[]}"#,
+            r#"{"platform":1}"#,
+            r#"{"accepts":[2147483648]}"#,
+            r#"{"accepts":["1"]}"#,
+            r#"{"accepts":1000}"#,
             r#"{"proto":"anser/2"}"#,
         ] {
             assert!(Token::parse(text.as_bytes()).is_err(), "{text}");

@@ -43,7 +43,7 @@ pub enum Closed {
     /// The upgrade and the authentication took too long.
     #[error("not authenticated within {0:?}")]
     HandshakeTimeout(Duration),
-    /// A heartbeat was not answered in time.
+    /// A heartbeat was not answered in time, and nothing else came either.
     #[error("no answer to a heartbeat within {0:?}")]
     HeartbeatTimeout(Duration),
 }
@@ -90,7 +90,7 @@ pub struct Timing {
     pub handshake: Duration,
     /// From one heartbeat to the next. Must be shorter than the server's idle limit.
     pub heartbeat: Duration,
-    /// How long an answer to a heartbeat may take, while the owner reads.
+    /// How long the server may send nothing while a heartbeat waits for its answer.
     pub heartbeat_reply: Duration,
 }
 
@@ -126,7 +126,7 @@ pub struct Connection {
     dialect: Dialect,
     /// When the handshake has taken too long; once authenticated, when the next heartbeat leaves.
     due: Instant,
-    /// When the heartbeat that is out counts as lost, if one is.
+    /// When the heartbeat that is out counts as lost, if one is and nothing comes.
     answer_due: Option<Instant>,
     reading: bool,
     timing: Timing,
@@ -265,6 +265,10 @@ impl Connection {
                 packet::decode_message(bytes, self.limits.body)?
             }
         };
+        // Whoever sends is there, though the answer lies behind all that.
+        if let Some(due) = &mut self.answer_due {
+            *due = now + self.timing.heartbeat_reply;
+        }
         let Packet { header, body } = packet;
         let anser = self.dialect == Dialect::Anser;
         // On TCP a push may have any number, but only answers carry a sequence number.
@@ -372,12 +376,21 @@ mod tests {
         connection
     }
 
-    fn check(connection: &mut Connection, (op, seq, body): (i32, i32, &[u8]), expected: &Event<'_>) {
+    fn check(connection: &mut Connection, packet: (i32, i32, &[u8]), expected: &Event<'_>) {
+        check_at(Instant::ZERO, connection, packet, expected);
+    }
+
+    fn check_at(
+        now: Instant,
+        connection: &mut Connection,
+        (op, seq, body): (i32, i32, &[u8]),
+        expected: &Event<'_>,
+    ) {
         let mut bytes = Vec::new();
         Packet { header: Header { ver: 1, op, seq }, body }.encode(&mut bytes);
         let mut out = Vec::new();
         let mut input = Input::new(&mut bytes);
-        assert_eq!(connection.poll(Instant::ZERO, &mut input, &mut out).unwrap().as_ref(), Some(expected));
+        assert_eq!(connection.poll(now, &mut input, &mut out).unwrap().as_ref(), Some(expected));
     }
 
     /// Operations of the sent packets.
@@ -388,14 +401,19 @@ mod tests {
     /// What is a push, and what belongs to the protocol, by dialect, operation and sequence number.
     #[test]
     fn numbers_are_read_by_dialect_and_sequence() {
-        let push = |op, seq, body: &'static [u8]| Event::Packet(Packet { header: Header { ver: 1, op, seq }, body });
+        let push =
+            |op, seq, body: &'static [u8]| Event::Packet(Packet { header: Header { ver: 1, op, seq }, body });
         let goim = &mut authenticated(Dialect::Goim);
         let anser = &mut authenticated(Dialect::Anser);
         for connection in [&mut *goim, &mut *anser] {
             check(connection, (operation::HEARTBEAT_REPLY, 0, b"push"), &push(3, 0, b"push"));
             check(connection, (operation::AUTH_REPLY, 0, b"push"), &push(8, 0, b"push"));
             check(connection, (operation::RAW, 0, b"push"), &push(9, 0, b"push"));
-            check(connection, (operation::HEARTBEAT_REPLY, 2, &[0, 0, 0, 7]), &Event::Heartbeat { seq: 2, online: 7 });
+            check(
+                connection,
+                (operation::HEARTBEAT_REPLY, 2, &[0, 0, 0, 7]),
+                &Event::Heartbeat { seq: 2, online: 7 },
+            );
             check(connection, (1000, 0, b"push"), &push(1000, 0, b"push"));
         }
         check(goim, (operation::BEHIND, 0, b""), &push(107, 0, b""));
@@ -419,6 +437,10 @@ mod tests {
         // The owner's own heartbeats do not put the end off.
         connection.heartbeat(sent_at + REPLY / 2, &mut out);
         assert_eq!(connection.deadline(), sent_at + REPLY);
+        // Whatever the server sends does.
+        let push = Packet { header: Header { ver: 1, op: 1000, seq: 0 }, body: b"" };
+        check_at(sent_at + REPLY / 2, &mut connection, (1000, 0, b""), &Event::Packet(push));
+        assert_eq!(connection.deadline(), sent_at + REPLY / 2 + REPLY);
         let end = connection.handle_timeout(connection.deadline(), &mut out);
         assert_eq!(end, Err(Closed::HeartbeatTimeout(REPLY)));
     }

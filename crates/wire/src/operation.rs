@@ -86,7 +86,7 @@ operations! {
     CHANGE_ROOM = 12, Up, Goim, Some(CHANGE_ROOM_REPLY), "room, type://id; empty leaves",
         "Leaves every room and enters this one.";
     CHANGE_ROOM_REPLY = 13, Down, Goim, None, "the request's",
-        "Answers CHANGE_ROOM, whether or not it could be done.";
+        "Answers a change of room, whether or not it could be done.";
     SUBSCRIBE = 14, Up, Goim, Some(SUBSCRIBE_REPLY), "decimal int32s joined by commas",
         "Adds operations whose pushes to keys, users and everyone are delivered.";
     SUBSCRIBE_REPLY = 15, Down, Goim, None, "the request's",

@@ -59,7 +59,8 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let frame = Frame::push(1000, br#"{"test":1}"#);
-        let inner = [&[0, 0, 0, 0x1a, 0, 16, 0, 1, 0, 0, 3, 0xe8, 0, 0, 0, 0], &br#"{"test":1}"#[..]].concat();
+        let inner =
+            [&[0, 0, 0, 0x1a, 0, 16, 0, 1, 0, 0, 3, 0xe8, 0, 0, 0, 0], &br#"{"test":1}"#[..]].concat();
         assert_eq!(frame.tcp(), inner);
         let outer = [0x82, 0x2a, 0, 0, 0, 0x2a, 0, 16, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0];
         assert_eq!(frame.websocket(), [&outer[..], &inner].concat());

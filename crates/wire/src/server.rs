@@ -133,12 +133,7 @@ impl Connection {
 
     /// A TCP connection, accepted at `now`, that has yet to ask for WebSocket.
     pub fn websocket(now: Instant, limits: &Limits) -> Self {
-        Self::new(
-            Framing::WebSocket(websocket::Decoder::new(Role::Server)),
-            Phase::Upgrading,
-            now,
-            limits,
-        )
+        Self::new(Framing::WebSocket(websocket::Decoder::new(Role::Server)), Phase::Upgrading, now, limits)
     }
 
     fn new(framing: Framing, phase: Phase, now: Instant, limits: &Limits) -> Self {

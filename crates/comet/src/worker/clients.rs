@@ -99,8 +99,7 @@ impl Worker {
         let mut input = Input::new(bytes);
         let mut out = std::mem::take(&mut self.out);
         out.clear();
-        loop {
-            let Some(channel) = self.channels.get_mut(slot) else { break };
+        while let Some(channel) = self.channels.get_mut(slot) {
             match channel.wire.poll(self.now, &mut input, &shared.limits, &mut out) {
                 Ok(None) => {
                     self.reply(slot, &out);
@@ -304,7 +303,10 @@ impl Worker {
         }
         let text = str::from_utf8(&self.body).unwrap_or("?");
         let ops: Vec<i32> = text.split(',').map(str::parse).collect::<Result<_, _>>().map_err(|_| {
-            ("operations", "write operations as decimal numbers joined by commas, such as 1000,1001".to_owned())
+            (
+                "operations",
+                "write operations as decimal numbers joined by commas, such as 1000,1001".to_owned(),
+            )
         })?;
         let max = self.shared.config.operations_per_connection;
         let Some(channel) = self.channels.get_mut(slot) else { return Ok(()) };

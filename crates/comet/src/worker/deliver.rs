@@ -137,8 +137,7 @@ impl Worker {
         }
         self.serve_paced();
         let delivered = self.tally.delivered - delivered;
-        if delivered > 0 {
-            let nanos = began.elapsed().as_nanos() as u64 / delivered;
+        if let Some(nanos) = (began.elapsed().as_nanos() as u64).checked_div(delivered) {
             let old = self.inbox.delivery_nanos.load(Ordering::Relaxed);
             self.inbox.delivery_nanos.store((old * 7 + nanos) / 8, Ordering::Relaxed);
         }
@@ -175,17 +174,16 @@ impl Worker {
     /// Serves a chunk of all connections; whether there is more to do.
     fn serve_everyone(&mut self, sends: &mut usize) -> bool {
         let everyone = &mut self.everyone;
-        let (mut batch, from) = match everyone.round.take() {
-            Some(round) => round,
-            None => {
-                // One batch has one operation, so that whether a connection takes it is one question.
-                let Some(op) = everyone.waiting.front().map(|push| push.op) else { return false };
-                let same = everyone.waiting.iter().take(EVERYONE_BATCH).take_while(|push| push.op == op);
-                let count = same.count();
-                let pushes: Vec<_> = everyone.waiting.drain(..count).collect();
-                release(&self.shared.everyone[self.id], &pushes);
-                (Batch::new(pushes), 0)
-            }
+        let (mut batch, from) = if let Some(round) = everyone.round.take() {
+            round
+        } else {
+            // One batch has one operation, so that whether a connection takes it is one question.
+            let Some(op) = everyone.waiting.front().map(|push| push.op) else { return false };
+            let same = everyone.waiting.iter().take(EVERYONE_BATCH).take_while(|push| push.op == op);
+            let count = same.count();
+            let pushes: Vec<_> = everyone.waiting.drain(..count).collect();
+            release(&self.shared.everyone[self.id], &pushes);
+            (Batch::new(pushes), 0)
         };
         let end = self.channels.end();
         let upto = end.min(from + CHUNK as u32);
@@ -444,9 +442,10 @@ impl Worker {
 
     /// Looks again at a task whose queue was full, should its word have been lost.
     pub(super) fn retry_foreign(&mut self, slot: u32) {
-        let foreign = self.channels.get(slot).is_some_and(|channel| {
-            channel.blocked && matches!(channel.transport, Transport::Foreign(_))
-        });
+        let foreign = self
+            .channels
+            .get(slot)
+            .is_some_and(|channel| channel.blocked && matches!(channel.transport, Transport::Foreign(_)));
         if foreign {
             self.flush(slot);
         }

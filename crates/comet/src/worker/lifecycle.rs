@@ -106,13 +106,7 @@ impl Worker {
     }
 
     /// Takes a client in, here or on the worker of its key, or turns it away.
-    fn place(
-        &mut self,
-        slot: u32,
-        auth: Header,
-        answer: Result<Connected, Refused>,
-        rest: &[u8],
-    ) -> Login {
+    fn place(&mut self, slot: u32, auth: Header, answer: Result<Connected, Refused>, rest: &[u8]) -> Login {
         let connected = match answer {
             Ok(connected) => connected,
             Err(refused) => {
@@ -195,7 +189,8 @@ impl Worker {
         let Some(channel) = self.channels.get_mut(slot) else { return };
         let dialect = if connected.anser { Dialect::Anser } else { Dialect::Goim };
         channel.session = Some(connected.session);
-        channel.accepts = connected.accepts.into_iter().take(shared.config.operations_per_connection).collect();
+        channel.accepts =
+            connected.accepts.into_iter().take(shared.config.operations_per_connection).collect();
         channel.accepts.sort_unstable();
         channel.accepts.dedup();
         channel.tell_dropped = connected.tell_dropped;
@@ -385,11 +380,8 @@ impl Worker {
             channel.transport.finish();
         }
         self.shared.stats.closed("draining");
-        let deadline = if channel.is_pending() {
-            self.drain.unwrap_or(self.now)
-        } else {
-            channel.wire.deadline()
-        };
+        let deadline =
+            if channel.is_pending() { self.drain.unwrap_or(self.now) } else { channel.wire.deadline() };
         self.lingering.push(self.channels.handle(slot), deadline);
     }
 }
