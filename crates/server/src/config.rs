@@ -5,7 +5,7 @@
 //! - [`value`]: how a value is written in each of them, and what a wrong one is told.
 //! - [`check`]: what no single value can know: bounds, addresses that clash, doors left open.
 //! - [`problem`]: where a value stands, and what is wrong with it.
-//! - [`print`]: the configuration as a commented file.
+//! - [`mod@print`]: the configuration as a commented file.
 
 use anser_api::settings;
 use serde::{Deserialize, Serialize};

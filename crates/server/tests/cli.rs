@@ -195,8 +195,7 @@ fn push_says_why_it_was_refused() {
 fn listen_without_a_server() {
     let server = format!("tcp://127.0.0.1:{}", free_port());
     let said = format!(
-        "anser: cannot listen at {server}: no server (Connection refused): `anser up` starts a server, \
-         --server names another\n"
+        "anser: no server at {server} (Connection refused): `anser up` starts one, --server names another\n"
     );
     assert_eq!(run(&["listen", "--server", &server]), (69, String::new(), said));
 }

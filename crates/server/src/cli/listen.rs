@@ -104,7 +104,11 @@ impl Listen {
                 format!("connected to {address}, in {}", rooms.join(", "))
             }
             Event::Disconnected { cause, retry_in } => {
-                format!("{cause}; next attempt in {:.1} s", retry_in.unwrap_or_default().as_secs_f32())
+                format!(
+                    "{}; next attempt in {:.1} s",
+                    told(cause),
+                    retry_in.unwrap_or_default().as_secs_f32()
+                )
             }
             Event::Dropped(count) => {
                 format!("{count} pushes were dropped: they came faster than they were read")
@@ -154,31 +158,42 @@ async fn join(client: Client, rooms: Vec<String>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn unreachable(error: &ConnectError) -> Failure {
-    let causes: Vec<String> =
-        error.failures.iter().map(|(address, failure)| format!("{address}: {}", told(failure))).collect();
-    let down = |failure: &anser_sdk::Failure| matches!(failure, anser_sdk::Failure::Connect(_));
-    let remedy = match error.failures.first() {
-        Some((_, failure)) if !down(failure) => failure.remedy(),
-        _ => "`anser up` starts a server, --server names another",
-    };
-    let exit = if error.is_refused() { Exit::Usage } else { Exit::Unavailable };
-    Failure::new(exit, format!("cannot listen at {}", causes.join("; ")), remedy)
-}
-
-fn told(failure: &anser_sdk::Failure) -> String {
-    match failure {
-        anser_sdk::Failure::Connect(error) => format!("no server ({})", plain(error)),
-        other => other.to_string(),
+/// Why there is no connection, in one line.
+fn told(cause: &Cause) -> String {
+    match cause {
+        Cause::Lost { address, failure } => told_of(address, failure),
+        Cause::Unreachable(error) => told_of_all(error),
     }
 }
 
+fn told_of_all(error: &ConnectError) -> String {
+    let all: Vec<String> =
+        error.failures.iter().map(|(address, failure)| told_of(address, failure)).collect();
+    all.join("; ")
+}
+
+fn told_of(address: &Address, failure: &anser_sdk::Failure) -> String {
+    match failure {
+        anser_sdk::Failure::Connect(error) => format!("no server at {address} ({})", plain(error)),
+        other => format!("{address}: {other}"),
+    }
+}
+
+fn unreachable(error: &ConnectError) -> Failure {
+    let down = |failure: &anser_sdk::Failure| matches!(failure, anser_sdk::Failure::Connect(_));
+    let remedy = match error.failures.first() {
+        Some((_, failure)) if !down(failure) => failure.remedy(),
+        _ => "`anser up` starts one, --server names another",
+    };
+    let exit = if error.is_refused() { Exit::Usage } else { Exit::Unavailable };
+    Failure::new(exit, told_of_all(error), remedy)
+}
+
+/// The end, after which the client does not try again.
 fn lost(cause: &Cause) -> Failure {
     match cause {
         Cause::Unreachable(error) => unreachable(error),
-        Cause::Lost { address, failure } => {
-            Failure::new(Exit::Unavailable, format!("{address}: {}", told(failure)), failure.remedy())
-        }
+        Cause::Lost { failure, .. } => Failure::new(Exit::Unavailable, told(cause), failure.remedy()),
     }
 }
 
@@ -270,8 +285,8 @@ mod tests {
         assert_eq!(failure.exit, Exit::Unavailable);
         assert_eq!(
             failure.to_string(),
-            "cannot listen at tcp://127.0.0.1:3101: no server (Connection refused): `anser up` starts a \
-             server, --server names another"
+            "no server at tcp://127.0.0.1:3101 (Connection refused): `anser up` starts one, --server \
+             names another"
         );
         let address = "ws://127.0.0.1:3102/sub".parse().unwrap();
         let failure = unreachable(&ConnectError {
@@ -280,7 +295,7 @@ mod tests {
         assert_eq!(failure.exit, Exit::Usage);
         assert_eq!(
             failure.to_string(),
-            "cannot listen at ws://127.0.0.1:3102/sub: authentication refused: key too long: check the \
+            "ws://127.0.0.1:3102/sub: authentication refused: key too long: check the \
              token, and the server's log for the reason"
         );
     }
