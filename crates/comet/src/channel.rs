@@ -47,6 +47,8 @@ pub(crate) struct Channel {
     pub(crate) touched: bool,
     /// In the list of connections with more to read.
     pub(crate) readable: bool,
+    /// Its end has been counted.
+    pub(crate) ended: bool,
 }
 
 impl Channel {
@@ -66,6 +68,7 @@ impl Channel {
             paused: false,
             touched: false,
             readable: false,
+            ended: false,
         }
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Everyone {
     waiting: VecDeque<Arc<Push>>,
     /// What is being written, and the next slot.
     round: Option<(Batch, u32)>,
+    /// In the worker's list of work.
+    queued: bool,
 }
 
 /// A push to everyone at a limited speed.
@@ -78,7 +80,7 @@ impl Worker {
                 Command::Room { room, push } => self.push_to_room(&room, push),
                 Command::All { push, speed: 0 } => {
                     self.everyone.waiting.push_back(push);
-                    if !self.jobs.contains(&Job::Everyone) {
+                    if !std::mem::replace(&mut self.everyone.queued, true) {
                         self.jobs.push_back(Job::Everyone);
                     }
                 }
@@ -126,10 +128,15 @@ impl Worker {
             };
             if more {
                 self.jobs.push_back(job);
-            } else if let Job::Room(index) = job
-                && let Some(room) = self.rooms.get_mut(index)
-            {
-                room.queued = false;
+            } else {
+                match job {
+                    Job::Everyone => self.everyone.queued = false,
+                    Job::Room(index) => {
+                        if let Some(room) = self.rooms.get_mut(index) {
+                            room.queued = false;
+                        }
+                    }
+                }
             }
             if began.elapsed() > TURN_TIME {
                 break;
@@ -423,11 +430,7 @@ impl Worker {
             channel.outbound = None;
         }
         if channel.wire.is_closing() {
-            if channel.wire.is_closed() {
-                self.remove(slot, "closed");
-            } else {
-                channel.transport.finish();
-            }
+            self.finish(slot);
             return;
         }
         if std::mem::take(&mut channel.paused) {

@@ -186,7 +186,10 @@ impl Worker {
         let handle = self.channels.handle(slot);
         let hash = self.shared.hash(&key);
         let shared = self.shared.clone();
-        let Some(channel) = self.channels.get_mut(slot) else { return };
+        let Some(channel) = self.channels.get_mut(slot) else {
+            self.forget(connected.session);
+            return;
+        };
         let dialect = if connected.anser { Dialect::Anser } else { Dialect::Goim };
         channel.session = Some(connected.session);
         channel.accepts =
@@ -280,11 +283,21 @@ impl Worker {
             self.remove(slot, why);
             return;
         }
-        self.shared.stats.closed(why);
-        let deadline = channel.wire.deadline();
-        self.lingering.push(self.channels.handle(slot), deadline);
-        if !channel.is_pending() {
-            channel.transport.finish();
+        if channel.is_pending() {
+            let deadline = channel.wire.deadline();
+            self.lingering.push(self.channels.handle(slot), deadline);
+        } else {
+            self.finish(slot);
+        }
+        self.count_end(slot, why);
+    }
+
+    /// Counts the end of a connection, once, with the first reason.
+    fn count_end(&mut self, slot: u32, why: &'static str) {
+        if let Some(channel) = self.channels.get_mut(slot)
+            && !std::mem::replace(&mut channel.ended, true)
+        {
+            self.shared.stats.closed(why);
         }
     }
 
@@ -332,6 +345,7 @@ impl Worker {
 
     pub(super) fn remove_for(&mut self, slot: u32, why: &'static str, lost: Lost) {
         self.unregister(slot);
+        self.count_end(slot, why);
         let Some(mut channel) = self.channels.remove(slot) else { return };
         if let MapEntry::Occupied(early) = self.early.entry(slot) {
             early.remove();
@@ -343,10 +357,6 @@ impl Worker {
             if let (Transport::Local(socket), Lost::Budget) = (&channel.transport, lost) {
                 crate::socket::abort_on_close(socket);
             }
-        }
-        // A connection that lingered has been counted when it began to.
-        if !channel.wire.is_closing() || channel.wire.is_closed() {
-            self.shared.stats.closed(why);
         }
         self.shared.admission.leave(channel.remote);
     }
@@ -371,18 +381,21 @@ impl Worker {
     fn close_after_flush(&mut self, slot: u32, last: &[u8]) {
         self.unregister(slot);
         self.reply(slot, last);
-        let Some(channel) = self.channels.get(slot) else { return };
-        if !channel.is_pending() {
-            if channel.wire.is_closed() {
-                self.remove(slot, "draining");
-                return;
-            }
-            channel.transport.finish();
+        self.count_end(slot, "draining");
+        if self.channels.get(slot).is_some_and(|channel| !channel.is_pending()) {
+            self.finish(slot);
         }
-        self.shared.stats.closed("draining");
-        let deadline =
-            if channel.is_pending() { self.drain.unwrap_or(self.now) } else { channel.wire.deadline() };
-        self.lingering.push(self.channels.handle(slot), deadline);
+    }
+
+    /// Everything that a closing connection is to get has been written.
+    pub(super) fn finish(&mut self, slot: u32) {
+        let Some(channel) = self.channels.get(slot) else { return };
+        if channel.wire.is_closed() {
+            self.remove(slot, "closed");
+            return;
+        }
+        channel.transport.finish();
+        self.lingering.push(self.channels.handle(slot), self.now + self.shared.limits.linger);
     }
 }
 
