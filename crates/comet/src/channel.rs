@@ -47,6 +47,8 @@ pub(crate) struct Channel {
     pub(crate) touched: bool,
     /// In the list of connections with more to read.
     pub(crate) readable: bool,
+    /// The peer sends nothing more. Readiness comes once, so this is remembered until its end is read.
+    pub(crate) hung_up: bool,
     /// Its end has been counted.
     pub(crate) ended: bool,
 }
@@ -68,6 +70,7 @@ impl Channel {
             paused: false,
             touched: false,
             readable: false,
+            hung_up: false,
             ended: false,
         }
     }

@@ -155,7 +155,7 @@ impl Worker {
                 if event.token() != BELL {
                     let handle = Handle::from_token(event.token());
                     let hangup = event.is_error() || event.is_read_closed();
-                    self.socket_event(handle, event.is_readable() || hangup, event.is_writable());
+                    self.socket_event(handle, event.is_readable(), event.is_writable(), hangup);
                 }
             }
             self.read_on();
@@ -209,7 +209,7 @@ impl Worker {
                         self.input(slot, &mut bytes);
                     }
                 }
-                Control::Writable(handle) => self.socket_event(handle, false, true),
+                Control::Writable(handle) => self.socket_event(handle, false, true, false),
                 Control::Detach(handle) => {
                     if let Some(slot) = self.channels.resolve(handle) {
                         self.remove(slot, "peer");

@@ -62,6 +62,10 @@ pub enum Cause {
         /// Why it was lost.
         failure: Failure,
     },
+    /// Another connection has this one's key now. The client has ended: coming back would throw the
+    /// other out, which would come back in its turn. Only with `anser/1`.
+    #[error("another connection has this key now: give each device a key of its own")]
+    Replaced,
     /// None could be made.
     #[error(transparent)]
     Unreachable(#[from] ConnectError),

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use anser_wire::anser::REPLACED;
 use anser_wire::client::{self, Closed};
 use anser_wire::operation::{self, Dialect};
 use anser_wire::packet::{self, Packet};
@@ -57,6 +58,8 @@ pub(crate) struct Session {
     wanted: Wanted,
     /// When to come back, if the server said so.
     pub(crate) retry_after: Option<Duration>,
+    /// Another connection has the key now.
+    pub(crate) replaced: bool,
 }
 
 impl Session {
@@ -68,6 +71,7 @@ impl Session {
             events: VecDeque::new(),
             wanted: Wanted::new(token.room()),
             retry_after: None,
+            replaced: false,
         }
     }
 
@@ -128,6 +132,7 @@ impl Session {
                     self.push(packet?);
                 }
             }
+            client::Event::Refused { seq: 0, error } if error.code == REPLACED => self.replaced = true,
             client::Event::Refused { seq, error } => self.refused(seq, error.into()),
             client::Event::Dropped(count) => self.events.push_back(Event::Dropped(count)),
             client::Event::Behind => self.events.push_back(Event::Behind),

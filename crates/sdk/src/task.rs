@@ -20,7 +20,8 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    /// Runs until the client is closed, its events are dropped, or its token is refused for good.
+    /// Runs until the client is closed, its events are dropped, its token is refused for good, or another
+    /// connection takes its key.
     /// That `closing` is gone tells [`Client::close`](crate::Client::close) that the socket is closed.
     pub(crate) async fn run(mut self, mut closing: watch::Receiver<bool>) {
         let events = self.events.clone();
@@ -45,18 +46,23 @@ impl Task {
         }
     }
 
-    /// Connects again, however often that takes; `None` when the token was refused too often.
+    /// Connects again, however often that takes; `None` when the token was refused too often, or another
+    /// connection has the key.
     async fn reconnect(&mut self, failure: Failure, delays: &mut Delays) -> Option<Transport> {
         let after = self.session.retry_after.take();
         let mut cause = self.session.lost().map(|address| Cause::Lost { address, failure })?;
+        if self.session.replaced {
+            let event = Event::Disconnected { cause: Cause::Replaced, retry_in: None };
+            self.session.events.push_back(event);
+            self.tell().await?;
+            return None;
+        }
         let mut delay = after.unwrap_or_else(|| delays.next(random()));
         let mut refused = 0;
         loop {
             let retry_in = (refused < self.config.auth_attempts).then_some(delay);
             self.session.events.push_back(Event::Disconnected { cause, retry_in });
-            while let Some(event) = self.session.events.pop_front() {
-                self.events.send(event).await.ok()?;
-            }
+            self.tell().await?;
             sleep(retry_in?).await;
             match Transport::open(&self.config, &mut self.session).await {
                 Ok(mut transport) => {
@@ -70,6 +76,14 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// Hands the application all events, as fast as it takes them; `None` when it is gone.
+    async fn tell(&mut self) -> Option<()> {
+        while let Some(event) = self.session.events.pop_front() {
+            self.events.send(event).await.ok()?;
+        }
+        Some(())
     }
 }
 

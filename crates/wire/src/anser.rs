@@ -3,6 +3,10 @@
 
 use alloc::string::String;
 
+/// The code of an [`Error`] that answers no request (its seq is 0): another connection has this one's key
+/// now, and the server closes this one. Whoever comes back with the same key throws the other out.
+pub const REPLACED: &str = "replaced";
+
 /// Body of [`crate::operation::ERROR`].
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Error {

@@ -268,7 +268,8 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'s>>, Close> {
         let early = self.early.get_or_insert_default();
-        // Most requests come whole; only the others are copied. A parse is tried once for each line.
+        // Most requests come whole; only the others are copied. A parse is tried once for each line, and
+        // for the first bytes, by which other protocols show.
         let held = early.head.len();
         let room = limits.upgrade.saturating_sub(held);
         let fresh = &input.rest()[..input.len().min(room)];
@@ -277,7 +278,7 @@ impl Connection {
             early.head.extend_from_slice(fresh);
         }
         let fresh_len = fresh.len();
-        let worth_parsing = fresh.contains(&b'\n');
+        let worth_parsing = whole || fresh.contains(&b'\n');
         let head = if whole { fresh } else { &early.head };
         let parsed = if worth_parsing { websocket::parse_request(head) } else { Ok(None) };
         let refusal = match parsed {

@@ -26,12 +26,15 @@ const READS: usize = 4;
 const REPLY_BYTES: usize = 16 << 10;
 
 impl Worker {
-    pub(super) fn socket_event(&mut self, handle: Handle, readable: bool, writable: bool) {
+    pub(super) fn socket_event(&mut self, handle: Handle, readable: bool, writable: bool, hangup: bool) {
         let Some(slot) = self.channels.resolve(handle) else { return };
         if writable && self.channels.get(slot).is_some_and(|channel| channel.blocked) {
             self.flush(slot);
         }
-        if readable {
+        if hangup && let Some(channel) = self.channels.get_mut(slot) {
+            channel.hung_up = true;
+        }
+        if readable || hangup {
             self.read(slot);
         }
     }
@@ -74,8 +77,9 @@ impl Worker {
                     break;
                 }
                 Ok(n) => {
+                    let more = n == buffer.len() || channel.hung_up;
                     self.input(slot, &mut buffer[..n]);
-                    if n < buffer.len() {
+                    if !more {
                         break;
                     }
                     self.mark_readable(slot);

@@ -239,7 +239,7 @@ impl Worker {
             super::clients::refuse(
                 channel,
                 Header::default(),
-                "replaced",
+                anser_wire::anser::REPLACED,
                 false,
                 "another connection has this key now: give each device its own",
                 &mut out,

@@ -4,6 +4,7 @@ use anser_sdk::operation::{CHANGE_ROOM, ERROR, JOIN, LEAVE, SUBSCRIBE};
 use anser_sdk::{Backoff, Cause, Client, Closed, Config, Event, Events, Failure, Login, RequestError};
 use anser_wire::anser;
 use anser_wire::limits::Limits;
+use anser_wire::packet::Header;
 use anser_wire::time::Instant;
 use prost::Message;
 use tokio::io::AsyncReadExt;
@@ -246,4 +247,21 @@ async fn an_unreachable_server_is_tried_for_ever_until_closed() {
     }
     soon(client.close()).await;
     while soon(events.next()).await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_client_whose_key_was_taken_does_not_come_back() {
+    let server = Server::tcp().await;
+    let config = server.config(Login::new().key("phone").anser());
+    let (client, mut events, mut peer) = server.connect(config).await;
+    let error = anser::Error { code: anser::REPLACED.into(), ..Default::default() };
+    let header = Header { op: ERROR, ..Header::default() };
+    peer.send(header, &error.encode_to_vec()).await;
+    drop(peer);
+    match next(&mut events).await {
+        Event::Disconnected { cause: Cause::Replaced, retry_in: None } => {}
+        other => panic!("{other:?}"),
+    }
+    assert!(soon(events.next()).await.is_none());
+    assert_eq!(client.heartbeat().await, Err(RequestError::Closed));
 }
