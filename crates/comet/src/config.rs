@@ -13,7 +13,7 @@ settings! {
         tcp: Vec<SocketAddr> = vec![([127, 0, 0, 1], 3101).into()],
         /// Addresses for clients over WebSocket, at the path /sub. An empty list switches it off.
         websocket: Vec<SocketAddr> = vec![([127, 0, 0, 1], 3102).into()],
-        /// Worker threads that own the connections. 0: one for each processor.
+        /// Worker threads that own the connections. 0: one for each processor. At most 1024.
         workers: usize = 0,
         /// Most connections in all. 0: as many files as the process may open, less 512.
         max_connections: usize = 0,
@@ -63,6 +63,7 @@ settings! {
         /// The kernel's receive buffer of a connection, in bytes (the kernel doubles it).
         receive_buffer: usize = 8 << 10,
         /// How long sent bytes may stay unacknowledged by the peer's kernel before the connection is cut.
+        /// At least 1s.
         user_timeout: Span = Span::secs(30),
         /// Whether each push is written by a system call of its own, for clients that take one read for
         /// one packet. Costs throughput.

@@ -12,13 +12,13 @@ settings! {
         bind: SocketAddr = ([127, 0, 0, 1], 3111).into(),
         /// Whether anyone who reaches the address may push although it is beyond loopback.
         allow_open_beyond_loopback: bool = false,
-        /// Largest request body, in bytes.
+        /// Largest request body, in bytes. At least 1.
         body: usize = 1_000_000,
-        /// Longest a caller may take over a request's head and body.
+        /// Longest a caller may take over a request's head and body. At least 100ms.
         request_timeout: Span = Span::secs(10),
-        /// Most connections at once.
+        /// Most connections at once. At least 1.
         max_connections: usize = 4096,
-        /// Most keys or users in one push.
+        /// Most keys or users in one push. At least 1.
         receivers: usize = 10_000,
     }
 }

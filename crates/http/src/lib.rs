@@ -4,6 +4,7 @@
 mod config;
 mod goim;
 mod health;
+mod long;
 mod query;
 mod server;
 

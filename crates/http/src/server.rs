@@ -23,6 +23,7 @@ use tracing::{debug, warn};
 use crate::config::Config;
 use crate::goim::{self, Goim};
 use crate::health::{self, Ready};
+use crate::long::Told;
 
 /// Longest request head, in bytes: goim takes request lines of 100 KB.
 const HEAD: usize = 128 << 10;
@@ -124,7 +125,7 @@ impl Server {
                 .timer(TokioTimer::new())
                 .header_read_timeout(timeout)
                 .max_buf_size(HEAD)
-                .serve_connection(TokioIo::new(socket), service);
+                .serve_connection(TokioIo::new(Told::new(socket)), service);
             let mut connection = std::pin::pin!(connection);
             let result = tokio::select! {
                 result = connection.as_mut() => result,

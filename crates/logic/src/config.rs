@@ -9,7 +9,7 @@ settings! {
         /// Whether clients may name themselves (goim's authentication: any user, any key) although the
         /// edge listens beyond loopback. On loopback they always may.
         allow_open_beyond_loopback: bool = false,
-        /// How often clients should send a heartbeat.
+        /// How often clients should send a heartbeat. At least 1s.
         heartbeat: Span = Span::secs(240),
         /// How many heartbeats may be missed before a client counts as gone. At least 1.
         heartbeat_max: u32 = 2,

@@ -162,6 +162,7 @@ async fn join(client: Client, rooms: Vec<String>) -> Result<(), Failure> {
 fn told(cause: &Cause) -> String {
     match cause {
         Cause::Lost { address, failure } => told_of(address, failure),
+        Cause::Replaced => "another connection has this key now".to_owned(),
         Cause::Unreachable(error) => told_of_all(error),
     }
 }
@@ -193,6 +194,7 @@ fn unreachable(error: &ConnectError) -> Failure {
 fn lost(cause: &Cause) -> Failure {
     match cause {
         Cause::Unreachable(error) => unreachable(error),
+        Cause::Replaced => Failure::new(Exit::Unavailable, told(cause), "give each listener its own --key"),
         Cause::Lost { failure, .. } => Failure::new(Exit::Unavailable, told(cause), failure.remedy()),
     }
 }

@@ -44,10 +44,13 @@ impl Config {
     }
 
     fn bounds(&self) -> Vec<Complaint> {
-        let Self { comet, logic, .. } = self;
+        let Self { comet, logic, http, .. } = self;
         let spans = [
             ("comet.handshake_timeout", comet.handshake_timeout, Span::millis(100)),
             ("comet.drain_limit", comet.drain_limit, Span::secs(1)),
+            ("comet.user_timeout", comet.user_timeout, Span::secs(1)),
+            ("logic.heartbeat", logic.heartbeat, Span::secs(1)),
+            ("http.request_timeout", http.request_timeout, Span::millis(100)),
         ];
         let numbers = [
             ("logic.heartbeat_max", logic.heartbeat_max as usize, 1..=usize::MAX),
@@ -56,6 +59,13 @@ impl Config {
             ("comet.room_queue", comet.room_queue, 1..=usize::MAX),
             ("comet.commands", comet.commands, 64..=usize::MAX),
             ("comet.send_buffer", comet.send_buffer, 2 << 10..=64 << 20),
+            ("comet.receive_buffer", comet.receive_buffer, 1 << 10..=64 << 20),
+            ("comet.workers", comet.workers, 0..=1024),
+            ("comet.upgrade_head", comet.upgrade_head, 512..=1 << 20),
+            ("comet.push_body", comet.push_body, 1..=1 << 30),
+            ("http.body", http.body, 1..=1 << 30),
+            ("http.max_connections", http.max_connections, 1..=1 << 20),
+            ("http.receivers", http.receivers, 1..=usize::MAX),
         ];
         let spans = spans.into_iter().filter(|(_, value, least)| value < least).map(|(key, value, least)| {
             Complaint::new(
