@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anser_api::id::Room;
@@ -27,6 +27,8 @@ pub(crate) struct Share {
     pub(crate) waiting_bytes: AtomicUsize,
     /// How long the last round over the members took, in microseconds.
     pub(crate) round_micros: AtomicU32,
+    /// When the round that is under way is expected to end, in microseconds since the start of the comet.
+    pub(crate) round_ends: AtomicU64,
 }
 
 /// A room, as all workers see it.

@@ -122,8 +122,8 @@ impl Shared {
         if waiting > 0 && full {
             give_back(share, len);
             // The queue empties when the round that is under way ends.
-            let round = share.round_micros.load(Ordering::Relaxed);
-            return Err(Duration::from_micros(u64::from(round).clamp(1000, 5_000_000)));
+            let left = share.round_ends.load(Ordering::Relaxed).saturating_sub(self.micros());
+            return Err(Duration::from_micros(left.clamp(1000, 5_000_000)));
         }
         if !inbox.reserve() {
             give_back(share, len);

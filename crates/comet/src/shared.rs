@@ -86,6 +86,11 @@ impl Shared {
         Instant(self.origin.elapsed().as_millis() as u64)
     }
 
+    /// Microseconds since the start.
+    pub(crate) fn micros(&self) -> u64 {
+        self.origin.elapsed().as_micros() as u64
+    }
+
     /// A hash that strangers cannot foresee.
     pub(crate) fn hash(&self, key: &Key) -> u64 {
         self.hasher.hash_one(key)

@@ -37,8 +37,8 @@ const EVERYONE_BATCH: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Everyone {
     waiting: VecDeque<Arc<Push>>,
-    /// What is being written, and the next slot.
-    round: Option<(Batch, u32)>,
+    /// What is being written, the next slot, and when it began.
+    round: Option<(Batch, u32, u64)>,
     /// In the worker's list of work.
     queued: bool,
 }
@@ -153,8 +153,9 @@ impl Worker {
     /// Serves a chunk of a room's members; whether there is more to do.
     fn serve_room(&mut self, index: u32, sends: &mut usize) -> bool {
         let id = self.id;
+        let now = self.shared.micros();
         let Some(room) = self.rooms.get_mut(index) else { return false };
-        let Some(round) = room.begin(id) else { return false };
+        let Some(round) = room.begin(id, now) else { return false };
         let upto = round.left;
         let from = upto.saturating_sub(CHUNK);
         round.left = from;
@@ -180,8 +181,10 @@ impl Worker {
 
     /// Serves a chunk of all connections; whether there is more to do.
     fn serve_everyone(&mut self, sends: &mut usize) -> bool {
+        let now = self.shared.micros();
+        let share = &self.shared.everyone[self.id];
         let everyone = &mut self.everyone;
-        let (mut batch, from) = if let Some(round) = everyone.round.take() {
+        let (mut batch, from, began) = if let Some(round) = everyone.round.take() {
             round
         } else {
             // One batch has one operation, so that whether a connection takes it is one question.
@@ -189,8 +192,10 @@ impl Worker {
             let same = everyone.waiting.iter().take(EVERYONE_BATCH).take_while(|push| push.op == op);
             let count = same.count();
             let pushes: Vec<_> = everyone.waiting.drain(..count).collect();
-            release(&self.shared.everyone[self.id], &pushes);
-            (Batch::new(pushes), 0)
+            release(share, &pushes);
+            let expected = u64::from(share.round_micros.load(Ordering::Relaxed));
+            share.round_ends.store(now + expected, Ordering::Relaxed);
+            (Batch::new(pushes), 0, now)
         };
         let end = self.channels.end();
         let upto = end.min(from + CHUNK as u32);
@@ -202,9 +207,11 @@ impl Worker {
         *sends += slots.len().max(CHUNK / 16);
         self.slots = slots;
         if upto < end {
-            self.everyone.round = Some((batch, upto));
+            self.everyone.round = Some((batch, upto, began));
             return true;
         }
+        let took = self.shared.micros() - began;
+        self.shared.everyone[self.id].round_micros.store(took as u32, Ordering::Relaxed);
         !self.everyone.waiting.is_empty()
     }
 

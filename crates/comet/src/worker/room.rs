@@ -58,13 +58,17 @@ impl Room {
     }
 
     /// Begins a round if none is under way and something waits.
-    pub(crate) fn begin(&mut self, worker: usize) -> Option<&mut Round> {
+    /// `now` in microseconds since the start of the comet.
+    pub(crate) fn begin(&mut self, worker: usize, now: u64) -> Option<&mut Round> {
         if self.round.is_none() {
             if self.waiting.is_empty() {
                 return None;
             }
             let pushes: Vec<_> = std::mem::take(&mut self.waiting).into();
-            release(self.share(worker), &pushes);
+            let share = self.share(worker);
+            release(share, &pushes);
+            let expected = u64::from(share.round_micros.load(Ordering::Relaxed));
+            share.round_ends.store(now + expected, Ordering::Relaxed);
             self.round = Some(Round {
                 batch: Batch::new(pushes),
                 left: self.members.len(),
@@ -166,7 +170,7 @@ mod tests {
             let push = Push::new(1, b"", OnOverflow::Drop);
             share.shares[0].waiting_bytes.fetch_add(push.bytes(true).len(), Ordering::Relaxed);
             room.push(push);
-            room.begin(0);
+            room.begin(0, 0);
             let mut served = Vec::new();
             let mut gone = Vec::new();
             let mut next = start;
