@@ -1,8 +1,10 @@
 //! The server under test: a child of this process, or one that already runs.
 
+use std::collections::hash_map::RandomState;
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::hash::BuildHasher;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
@@ -210,14 +212,20 @@ pub(crate) fn exec(command: &[OsString]) -> anyhow::Result<()> {
     Err(error).with_context(|| format!("cannot execute {}", program.display()))
 }
 
-/// Three ports that were free a moment ago. All are taken before one is let go, so they differ.
+/// Three ports that were free a moment ago, below the range from which the kernel takes ports for
+/// connections: there a client of somebody else would soon have one of them. All are held before one is
+/// let go, so they differ.
 fn free_ports() -> anyhow::Result<[SocketAddr; 3]> {
-    let listeners = [0; 3].map(|_| TcpListener::bind("127.0.0.1:0"));
-    let mut ports = [SocketAddr::from(([0, 0, 0, 0], 0)); 3];
-    for (port, listener) in ports.iter_mut().zip(listeners) {
-        *port = listener?.local_addr()?;
+    let random = RandomState::new();
+    let mut held = Vec::new();
+    for attempt in 0..1000 {
+        let port = 10_000 + (random.hash_one(attempt) % 20_000) as u16;
+        held.extend(TcpListener::bind(("127.0.0.1", port)));
+        if let [a, b, c] = &held[..] {
+            return Ok([a.local_addr()?, b.local_addr()?, c.local_addr()?]);
+        }
     }
-    Ok(ports)
+    bail!("no free port between 10000 and 30000: see what listens there (`ss -ltn`)")
 }
 
 #[cfg(test)]
