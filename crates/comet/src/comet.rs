@@ -154,6 +154,9 @@ impl Comet {
         auth: Header,
         capacity: usize,
     ) -> Result<Foreign, AttachError> {
+        if self.shared.is_draining() {
+            return Err(AttachError::Busy);
+        }
         let worker = self.shared.worker_of(&connected.session.key);
         let inbox = self.shared.inboxes[worker].clone();
         self.shared.admission.enter(remote).map_err(|_| AttachError::Full)?;
@@ -180,10 +183,32 @@ impl Comet {
             // A worker that panicked has said so.
             let _ = thread.join();
         }
+        self.sweep().await;
+    }
+
+    /// Gives up what came for workers after they had ended.
+    async fn sweep(&self) {
+        let Shared { inboxes, admission, logic, .. } = &*self.shared;
+        for inbox in inboxes {
+            while let Some(control) = inbox.take_control() {
+                match control {
+                    Control::Accept(accepted) => admission.leave(accepted.remote),
+                    Control::Attach(attached) => admission.leave(attached.remote),
+                    Control::Adopt(adoption) => {
+                        admission.leave(adoption.channel.remote);
+                        logic.disconnect(adoption.connected.session).await;
+                    }
+                    Control::LoggedIn { answer: Ok(connected), .. } => {
+                        logic.disconnect(connected.session).await;
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 
     fn begin_drain(&self) {
-        if !self.shared.draining.swap(true, Ordering::AcqRel) {
+        if !self.shared.draining.swap(true, Ordering::SeqCst) {
             self.stop.stop();
             for inbox in &self.shared.inboxes {
                 // Sent once; a full queue empties within a turn.

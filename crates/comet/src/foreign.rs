@@ -9,6 +9,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anser_api::logic::Connected;
 use anser_wire::packet::{Header, Packet};
@@ -23,6 +24,7 @@ use crate::slab::Handle;
 pub(crate) struct Link {
     items: mpsc::Sender<Bytes>,
     full: Arc<AtomicBool>,
+    paused: Arc<AtomicBool>,
 }
 
 impl Link {
@@ -37,6 +39,11 @@ impl Link {
             Err(mpsc::error::TrySendError::Full(_)) => Err(io::ErrorKind::WouldBlock.into()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(io::ErrorKind::BrokenPipe.into()),
         }
+    }
+
+    /// Says whether requests rest until answers have been taken.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
     }
 }
 
@@ -55,8 +62,12 @@ pub(crate) struct Attached {
 pub struct Foreign {
     items: mpsc::Receiver<Bytes>,
     full: Arc<AtomicBool>,
+    /// Too many answers wait for more requests.
+    paused: Arc<AtomicBool>,
     inbox: Arc<Inbox>,
     handle: Handle,
+    /// The worker had no place for the word that there is room again.
+    owed: bool,
 }
 
 impl Foreign {
@@ -64,24 +75,35 @@ impl Foreign {
     pub(crate) fn pair(capacity: usize) -> (Link, impl FnOnce(Arc<Inbox>, Handle) -> Self) {
         let (sender, items) = mpsc::channel(capacity);
         let full = Arc::new(AtomicBool::new(false));
-        let link = Link { items: sender, full: full.clone() };
-        (link, move |inbox, handle| Self { items, full, inbox, handle })
+        let paused = Arc::new(AtomicBool::new(false));
+        let link = Link { items: sender, full: full.clone(), paused: paused.clone() };
+        (link, move |inbox, handle| Self { items, full, paused, inbox, handle, owed: false })
     }
 
     /// The next packet for the client, or `None` when the connection is over.
     pub async fn next(&mut self) -> Option<Bytes> {
+        while self.owed && self.items.is_empty() && !self.items.is_closed() {
+            // Without the word nothing more may come.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            self.say_writable();
+        }
         let item = self.items.recv().await?;
-        if self.full.swap(false, Ordering::SeqCst)
-            && self.inbox.control(Control::Writable(self.handle)).is_err()
-        {
-            // No place for the word now: the next item brings it.
-            self.full.store(true, Ordering::SeqCst);
+        if self.full.swap(false, Ordering::SeqCst) || self.owed {
+            self.say_writable();
         }
         Some(item)
     }
 
-    /// Hands in a packet of the client; false when the worker has no place for it now.
+    fn say_writable(&mut self) {
+        self.owed = self.inbox.control(Control::Writable(self.handle)).is_err();
+    }
+
+    /// Hands in a packet of the client; false when the worker has no place for it now, or so many answers
+    /// wait that some have to be taken first.
     pub fn request(&self, header: Header, body: &[u8]) -> bool {
+        if self.paused.load(Ordering::Acquire) {
+            return false;
+        }
         let mut bytes = Vec::new();
         Packet { header, body }.encode(&mut bytes);
         self.inbox.control(Control::Input { handle: self.handle, bytes }).is_ok()

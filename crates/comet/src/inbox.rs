@@ -75,6 +75,8 @@ pub(crate) struct Inbox {
     pub(crate) backlog: AtomicU64,
     /// What one delivery costs there at the moment, in nanoseconds.
     pub(crate) delivery_nanos: AtomicU64,
+    /// Most bytes that wait for one connection there, or did since the worker looked last.
+    pub(crate) largest: AtomicUsize,
 }
 
 impl Inbox {
@@ -87,12 +89,14 @@ impl Inbox {
             rung: AtomicBool::new(false),
             backlog: AtomicU64::new(0),
             delivery_nanos: AtomicU64::new(1000),
+            largest: AtomicUsize::new(0),
         }
     }
 
     /// Reserves a place for a command.
     pub(crate) fn reserve(&self) -> bool {
-        if self.reserved.fetch_add(1, Ordering::AcqRel) < self.commands.capacity() {
+        // In one order with the flag that says that the comet drains.
+        if self.reserved.fetch_add(1, Ordering::SeqCst) < self.commands.capacity() {
             return true;
         }
         self.cancel();
@@ -119,7 +123,7 @@ impl Inbox {
     }
 
     /// Wakes the worker, unless it has been told already.
-    fn ring(&self) {
+    pub(crate) fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
             // The bell is a counter in the kernel: it fails only when the process is out of descriptors
             // at creation, never here; the worker looks once a second anyway.
@@ -140,6 +144,11 @@ impl Inbox {
         let command = self.commands.pop()?;
         self.cancel();
         Some(command)
+    }
+
+    /// Whether anything waits here, or has a place reserved and is about to come.
+    pub(crate) fn is_expecting(&self) -> bool {
+        self.reserved.load(Ordering::SeqCst) > 0 || !self.control.is_empty()
     }
 
     /// Commands that wait.

@@ -114,6 +114,12 @@ impl Outbound {
         self.sent == 0 && self.entries.len() == 1
     }
 
+    /// Pushes that are not wholly written, the held ones included.
+    pub(crate) fn pushes(&self) -> u64 {
+        let waiting = self.entries.iter().filter(|entry| matches!(entry, Entry::Push(_)));
+        (waiting.count() + self.held.len()) as u64
+    }
+
     /// Takes out everything that is not partly written; how many pushes went.
     pub(crate) fn discard_all(&mut self, websocket: bool) -> u64 {
         let held = std::mem::take(&mut self.held).len() as u64;

@@ -48,8 +48,11 @@ impl Shared {
                 })
             }
         };
-        let counter = if result.is_ok() { &self.stats.pushes } else { &self.stats.pushes_refused };
-        counter.fetch_add(1, Ordering::Relaxed);
+        match result {
+            Ok(()) => self.stats.pushes.fetch_add(1, Ordering::Relaxed),
+            Err(PushError::Exhausted { .. }) => self.stats.pushes_refused.fetch_add(1, Ordering::Relaxed),
+            Err(_) => 0,
+        };
         result
     }
 
@@ -74,6 +77,13 @@ impl Shared {
                 busy[..done].iter().for_each(|worker| self.inboxes[*worker].cancel());
                 return Err(PushError::Exhausted { retry_after: self.retry_after() });
             }
+        }
+        // Asked again behind the reservation: a worker that ends has seen that place, or is seen here.
+        if self.is_draining() {
+            for worker in busy {
+                self.inboxes[worker].cancel();
+            }
+            return Err(PushError::Draining);
         }
         let push = encode();
         for worker in busy {
@@ -104,6 +114,14 @@ impl Shared {
                 }
                 return Err(PushError::Exhausted { retry_after });
             }
+        }
+        // As for keys.
+        if self.is_draining() {
+            for worker in &busy {
+                give_back(&shares[*worker], len);
+                self.inboxes[*worker].cancel();
+            }
+            return Err(PushError::Draining);
         }
         for worker in busy {
             self.inboxes[worker].send(command(worker));

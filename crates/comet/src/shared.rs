@@ -108,7 +108,13 @@ impl Shared {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// The worker that has the connection for which most waits, as far as anybody knows.
+    pub(crate) fn worst(&self) -> usize {
+        let largest = |worker: &usize| self.inboxes[*worker].largest.load(Ordering::Relaxed);
+        (0..self.inboxes.len()).max_by_key(largest).unwrap_or(0)
     }
 
     /// How long until the work that waits on the busiest worker is done, at least a millisecond.

@@ -73,6 +73,13 @@ impl Transport {
         }
     }
 
+    /// Says whether requests rest until answers have been taken. A socket is just not read meanwhile.
+    pub(crate) fn pause(&self, paused: bool) {
+        if let Self::Foreign(link) = self {
+            link.pause(paused);
+        }
+    }
+
     /// Says that nothing more will be written.
     pub(crate) fn finish(&self) {
         if let Self::Local(socket) = self {

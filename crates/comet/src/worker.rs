@@ -97,6 +97,8 @@ pub(crate) struct Worker {
     /// Members that are being served.
     slots: Vec<u32>,
     tally: Tally,
+    /// Most bytes that have waited for one connection since all were looked at.
+    largest: usize,
     /// Set when draining: when to give up.
     drain: Option<Instant>,
     said_goodbye: bool,
@@ -131,6 +133,7 @@ impl Worker {
             body: Vec::new(),
             slots: Vec::new(),
             tally: Tally::default(),
+            largest: 0,
             drain: None,
             said_goodbye: false,
         }
@@ -283,38 +286,54 @@ impl Worker {
                 counter.fetch_add(std::mem::take(value), Ordering::Relaxed);
             }
         }
-        let change = std::mem::take(&mut tally.outbound);
-        if change != 0 {
-            // Two's complement: adding a negative change wraps to a subtraction.
-            let total = self.shared.outbound_bytes.fetch_add(change as usize, Ordering::Relaxed);
-            if change > 0 && total.wrapping_add(change as usize) > self.shared.config.outbound_budget {
-                self.keep_budget();
-            }
+        if self.inbox.largest.load(Ordering::Relaxed) < self.largest {
+            self.inbox.largest.store(self.largest, Ordering::Relaxed);
+        }
+        let grows = self.tally.outbound > 0;
+        if self.publish_outbound() > self.shared.config.outbound_budget
+            && (grows || self.shared.worst() == self.id)
+        {
+            self.keep_budget();
         }
     }
 
-    /// Closes the connections for which most waits, until a tenth of the budget is free again.
+    /// Adds this worker's change to the bytes that wait for all connections; how many those are.
+    fn publish_outbound(&mut self) -> usize {
+        let change = std::mem::take(&mut self.tally.outbound);
+        if change == 0 {
+            return self.shared.outbound_bytes.load(Ordering::Relaxed);
+        }
+        // Two's complement: adding a negative change wraps to a subtraction.
+        let before = self.shared.outbound_bytes.fetch_add(change as usize, Ordering::Relaxed);
+        before.wrapping_add(change as usize)
+    }
+
+    /// Closes the connections for which most waits, until a tenth of the budget is free again. While
+    /// another worker has a worse one, it is that one's turn.
     fn keep_budget(&mut self) {
         let mut waiting: Vec<(usize, u32)> = self
             .channels
             .occupied()
             .filter_map(|(slot, channel)| Some((channel.outbound.as_ref()?.bytes(), slot)))
             .collect();
-        waiting.sort_unstable_by(|a, b| b.cmp(a));
-        let total = self.shared.outbound_bytes.load(Ordering::Relaxed);
-        let mut excess = total.saturating_sub(self.shared.config.outbound_budget / 10 * 9);
-        for (bytes, slot) in waiting {
-            if excess == 0 {
-                break;
+        waiting.sort_unstable();
+        while self.publish_outbound() > self.shared.config.outbound_budget / 10 * 9 {
+            self.largest = waiting.last().map_or(0, |(bytes, _)| *bytes);
+            self.inbox.largest.store(self.largest, Ordering::Relaxed);
+            let worst = self.shared.worst();
+            if worst != self.id {
+                self.shared.inboxes[worst].ring();
+                return;
             }
-            excess = excess.saturating_sub(bytes);
+            let Some((_, slot)) = waiting.pop() else { return };
             self.remove_for(slot, "budget", Lost::Budget);
         }
     }
 
     fn is_drained(&mut self) -> bool {
         let Some(deadline) = self.drain else { return false };
-        let idle = self.jobs.is_empty() && self.keyed.is_none() && self.inbox.depth() == 0;
+        let served = self.jobs.is_empty() && self.keyed.is_none() && self.paced.is_empty();
+        let idle = served && !self.inbox.is_expecting();
         if !self.said_goodbye && (idle || self.now >= deadline) {
             self.said_goodbye = true;
             self.say_goodbye();
@@ -325,6 +344,8 @@ impl Worker {
             for slot in left {
                 self.remove(slot, "drain_limit");
             }
+            self.largest = 0;
+            self.inbox.largest.store(0, Ordering::Relaxed);
             self.settle();
         }
         done

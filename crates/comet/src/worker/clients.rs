@@ -154,11 +154,7 @@ impl Worker {
                 channel.wire.write(header, &online.to_be_bytes(), out);
             }
             operation::CHANGE_ROOM => {
-                self.leave_all(slot);
-                let result = self.room_of_body().and_then(|room| match room {
-                    Some(room) => self.try_enter(slot, &room),
-                    None => Ok(()),
-                });
+                let result = self.room_of_body().and_then(|room| self.change_room(slot, room.as_ref()));
                 self.answer_room(slot, header, operation::CHANGE_ROOM_REPLY, anser, result, out);
             }
             operation::SUBSCRIBE => {
@@ -261,6 +257,23 @@ impl Worker {
             let at = members.enter(slot);
             channel.rooms.push(Membership { room, at });
         }
+    }
+
+    /// Leaves every room but this one, and enters it. Who is in it already stays in it throughout: no push
+    /// passes it by.
+    fn change_room(&mut self, slot: u32, room: Option<&RoomName>) -> Result<(), Complaint> {
+        let stays = |worker: &Self, at: usize| {
+            let membership = worker.channels.get(slot).and_then(|channel| channel.rooms.get(at));
+            let own = membership.and_then(|membership| worker.rooms.get(membership.room));
+            own.is_some_and(|own| room == Some(&own.shared.name))
+        };
+        let rooms = self.channels.get(slot).map_or(0, |channel| channel.rooms.len());
+        for at in (0..rooms).rev() {
+            if !stays(self, at) {
+                self.leave(slot, at);
+            }
+        }
+        room.map_or(Ok(()), |room| self.try_enter(slot, room))
     }
 
     fn leave_named(&mut self, slot: u32, name: &RoomName) {
@@ -370,7 +383,11 @@ impl Worker {
         let rest = Bytes::copy_from_slice(&bytes[sent..]);
         self.tally.outbound += rest.len() as isize;
         outbound.push(Entry::Own(rest), websocket);
-        channel.paused |= outbound.own_bytes() > REPLY_BYTES;
+        self.largest = self.largest.max(outbound.bytes());
+        if outbound.own_bytes() > REPLY_BYTES {
+            channel.paused = true;
+            channel.transport.pause(true);
+        }
         if !channel.blocked {
             self.flush(slot);
         }

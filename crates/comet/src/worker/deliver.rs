@@ -219,11 +219,13 @@ impl Worker {
         self.channels.get(slot).is_some_and(|channel| channel.session.is_some() && channel.accepts(op))
     }
 
-    /// Serves the pushes to everyone that have a speed limit, as far as it allows by now.
+    /// Serves the pushes to everyone that have a speed limit, as far as it allows by now. While the worker
+    /// drains there is no later, and no limit.
     fn serve_paced(&mut self) {
         for mut paced in std::mem::take(&mut self.paced) {
             let allowed = paced.began.elapsed().as_secs_f64() * f64::from(paced.per_second);
-            let budget = (allowed as u64 + 1).saturating_sub(paced.sent).min(TURN_SENDS as u64);
+            let allowed = if self.drain.is_some() { u64::MAX } else { allowed as u64 + 1 };
+            let budget = allowed.saturating_sub(paced.sent).min(TURN_SENDS as u64);
             let mut slots = Vec::new();
             while (slots.len() as u64) < budget && paced.next < self.channels.end() {
                 if self.takes(paced.next, paced.push.op) {
@@ -317,8 +319,15 @@ impl Worker {
             return;
         }
         let len = push.bytes(websocket).len();
+        let held = pull && channel.flow == Flow::Held;
+        let full = |outbound: &Outbound| !outbound.has_room(len, config.queue, config.queue_bytes);
+        if !held && !channel.blocked && channel.outbound.as_deref().is_some_and(full) {
+            // Only when the socket takes no more is the receiver too slow; a burst is no reason.
+            self.flush(slot);
+            return self.offer(slot, push);
+        }
         let outbound = channel.outbound.get_or_insert_with(Box::<Outbound>::default);
-        let taken = if pull && channel.flow == Flow::Held {
+        let taken = if held {
             outbound.hold(push.clone(), len, config.held, config.held_bytes)
         } else if outbound.has_room(len, config.queue, config.queue_bytes) {
             outbound.push(Entry::Push(push.clone()), websocket);
@@ -328,6 +337,7 @@ impl Worker {
         };
         if taken {
             self.tally.outbound += len as isize;
+            self.largest = self.largest.max(outbound.bytes());
         } else if pull {
             self.fall_behind(slot);
         } else {
@@ -441,6 +451,7 @@ impl Worker {
             return;
         }
         if std::mem::take(&mut channel.paused) {
+            channel.transport.pause(false);
             self.mark_readable(slot);
         }
         let Some(channel) = self.channels.get_mut(slot) else { return };

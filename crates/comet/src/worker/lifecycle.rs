@@ -123,7 +123,8 @@ impl Worker {
             }
         };
         let home = self.shared.worker_of(&connected.session.key);
-        if home == self.id {
+        // The other worker may have ended.
+        if home == self.id || self.shared.is_draining() {
             self.adopt(slot, connected, auth);
             return Login::Here;
         }
@@ -169,7 +170,7 @@ impl Worker {
     /// Makes the connection in `slot` the one of its key, puts it into its room, and only then tells it
     /// that it is in: no push after that answer misses it.
     fn adopt(&mut self, slot: u32, connected: Connected, auth: Header) {
-        if self.drain.is_some() {
+        if self.shared.is_draining() {
             self.end(slot, close_code::GOING_AWAY, "the server is going away", "draining");
             self.forget(connected.session);
             return;
@@ -179,6 +180,7 @@ impl Worker {
             let newer = self.channels.get(old).and_then(|old| old.session.as_ref());
             if newer.is_some_and(|old| old.generation > connected.session.generation) {
                 self.end(slot, close_code::POLICY, "replaced by a newer connection", "replaced");
+                self.forget(connected.session);
                 return;
             }
             self.replace(old);
@@ -268,6 +270,7 @@ impl Worker {
     /// Nothing more goes to the connection but `last`. Closes it, at once or when the peer has.
     fn close(&mut self, slot: u32, last: &[u8], why: &'static str) {
         self.unregister(slot);
+        self.count_end(slot, why);
         let Some(channel) = self.channels.get_mut(slot) else { return };
         if let Some(outbound) = &mut channel.outbound {
             let before = outbound.bytes();
@@ -289,7 +292,6 @@ impl Worker {
         } else {
             self.finish(slot);
         }
-        self.count_end(slot, why);
     }
 
     /// Counts the end of a connection, once, with the first reason.
@@ -346,14 +348,13 @@ impl Worker {
     pub(super) fn remove_for(&mut self, slot: u32, why: &'static str, lost: Lost) {
         self.unregister(slot);
         self.count_end(slot, why);
-        let Some(mut channel) = self.channels.remove(slot) else { return };
+        let Some(channel) = self.channels.remove(slot) else { return };
         if let MapEntry::Occupied(early) = self.early.entry(slot) {
             early.remove();
         }
-        if let Some(outbound) = &mut channel.outbound {
+        if let Some(outbound) = &channel.outbound {
             self.tally.outbound -= outbound.bytes() as isize;
-            let pushes = outbound.discard_all(channel.wire.is_websocket());
-            self.shared.stats.lost(lost, pushes);
+            self.shared.stats.lost(lost, outbound.pushes());
             if let (Transport::Local(socket), Lost::Budget) = (&channel.transport, lost) {
                 crate::socket::abort_on_close(socket);
             }
@@ -380,8 +381,8 @@ impl Worker {
     /// Like [`Self::close`], but what waits is still written if the peer takes it in time.
     fn close_after_flush(&mut self, slot: u32, last: &[u8]) {
         self.unregister(slot);
-        self.reply(slot, last);
         self.count_end(slot, "draining");
+        self.reply(slot, last);
         if self.channels.get(slot).is_some_and(|channel| !channel.is_pending()) {
             self.finish(slot);
         }

@@ -1,0 +1,236 @@
+//! A server to test: started, addressed, watched, ended.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::client::{Client, Dial, Transport};
+use crate::http::{Answer, Http};
+use crate::metrics::Metrics;
+use crate::patience::eventually;
+use crate::process::{Ended, Process};
+
+/// The last line that `anser up` prints once it is up.
+const GREETED: &str = "Ctrl-C drains and ends.";
+
+/// How to start a server.
+#[derive(Debug, Default)]
+pub struct Builder {
+    settings: Vec<String>,
+    files: Option<u64>,
+    data: Option<PathBuf>,
+    config: Option<PathBuf>,
+}
+
+impl Builder {
+    /// Sets keys, each as `section.key=VALUE`.
+    #[must_use]
+    pub fn set(mut self, settings: &[&str]) -> Self {
+        self.settings.extend(settings.iter().map(|setting| (*setting).to_owned()));
+        self
+    }
+
+    /// Limits its open files.
+    #[must_use]
+    pub fn files(self, files: u64) -> Self {
+        Self { files: Some(files), ..self }
+    }
+
+    /// Names its data folder, instead of a fresh one.
+    #[must_use]
+    pub fn data(self, data: &Path) -> Self {
+        Self { data: Some(data.to_owned()), ..self }
+    }
+
+    /// Names its configuration file.
+    #[must_use]
+    pub fn config(self, config: &Path) -> Self {
+        Self { config: Some(config.to_owned()), ..self }
+    }
+
+    /// Starts it and waits until it is ready.
+    #[track_caller]
+    pub fn start(self) -> Cluster {
+        let (process, folder) = self.launch();
+        Cluster::ready(process, folder)
+    }
+
+    /// Starts it and waits until it has ended, as one that cannot start does.
+    #[track_caller]
+    pub fn fail(self) -> Ended {
+        let (mut process, _folder) = self.launch();
+        process.wait()
+    }
+
+    fn launch(self) -> (Process, TempDir) {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let data = self.data.unwrap_or_else(|| folder.path().join("data"));
+        let mut arguments = vec!["up".to_owned(), "--data".to_owned(), data.display().to_string()];
+        if let Some(config) = self.config {
+            arguments.extend(["--config".to_owned(), config.display().to_string()]);
+        }
+        let free =
+            ["comet.tcp=[\"127.0.0.1:0\"]", "comet.websocket=[\"127.0.0.1:0\"]", "http.bind=127.0.0.1:0"];
+        for setting in free.into_iter().map(str::to_owned).chain(self.settings) {
+            arguments.extend(["--set".to_owned(), setting]);
+        }
+        let process = match self.files {
+            Some(files) => Process::spawn_with_files(files, folder.path(), &arguments),
+            None => Process::spawn(folder.path(), &arguments),
+        };
+        (process, folder)
+    }
+}
+
+/// A running server: today one process with every role. Killed when dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    process: Process,
+    greeting: String,
+    tcp: SocketAddr,
+    websocket: SocketAddr,
+    http: SocketAddr,
+    /// Removed when the server is gone.
+    _folder: TempDir,
+}
+
+impl Cluster {
+    /// Starts a server on free ports, in a fresh data folder, with these settings over the defaults,
+    /// each as `section.key=VALUE`.
+    #[track_caller]
+    pub fn start(settings: &[&str]) -> Self {
+        Self::builder().set(settings).start()
+    }
+
+    /// To start a server in another way.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    #[track_caller]
+    fn ready(mut process: Process, folder: TempDir) -> Self {
+        let greeting =
+            process.on_stdout("the greeting", |said| said.contains(GREETED).then(|| said.to_owned()));
+        let address = |scheme: &str| -> SocketAddr {
+            let (_, rest) = greeting.split_once(scheme).expect("the greeting names every address");
+            let end = rest.find(['/', '\n', ' ']).unwrap_or(rest.len());
+            rest[..end].parse().expect("addresses are printed with their ports")
+        };
+        let (tcp, websocket, http) = (address(" tcp://"), address(" ws://"), address(" http://"));
+        let cluster = Self { process, greeting, tcp, websocket, http, _folder: folder };
+        eventually("readiness", || (cluster.get("/readyz").status() == 200).then_some(()));
+        cluster
+    }
+
+    /// What `anser up` printed.
+    pub fn greeting(&self) -> &str {
+        &self.greeting
+    }
+
+    /// Where TCP clients connect.
+    pub fn tcp(&self) -> SocketAddr {
+        self.tcp
+    }
+
+    /// Where WebSocket clients connect.
+    pub fn websocket(&self) -> SocketAddr {
+        self.websocket
+    }
+
+    /// Where the HTTP API is.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Sends a signal to it.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub fn wait(&mut self) -> Ended {
+        self.process.wait()
+    }
+
+    /// Files and sockets that it has open now.
+    pub fn open_files(&self) -> u64 {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.process.id()));
+        files.expect("a running process has descriptors").count() as u64
+    }
+
+    /// Memory that it has in use now, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
+            .expect("a running process has a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("VmRSS is in kB");
+        kilobytes << 10
+    }
+
+    /// A connection that has done nothing yet; a WebSocket is open.
+    #[track_caller]
+    pub fn connect(&self, transport: Transport) -> Client {
+        Dial::new(self, transport).connect()
+    }
+
+    /// A connection that is authenticated with this token.
+    #[track_caller]
+    pub fn login(&self, transport: Transport, token: &str) -> Client {
+        let mut client = self.connect(transport);
+        client.login(token);
+        client
+    }
+
+    /// A connection to the HTTP API.
+    #[track_caller]
+    pub fn api(&self) -> Http {
+        Http::connect(self.http)
+    }
+
+    /// What a `GET` on a connection of its own is answered.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Answer {
+        self.api().request("GET", target, &[], b"")
+    }
+
+    /// Every metric, now.
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        let answer = self.get("/metrics");
+        assert_eq!(answer.status(), 200, "{answer}");
+        Metrics::parse(answer.text())
+    }
+
+    /// Pushes to keys; see [`Http::push`].
+    #[track_caller]
+    pub fn push_keys(&self, keys: &[&str], op: i32, body: &str) {
+        self.api().push_keys(keys, op, body);
+    }
+
+    /// Pushes to users.
+    #[track_caller]
+    pub fn push_mids(&self, mids: &[i64], op: i32, body: &str) {
+        self.api().push_mids(mids, op, body);
+    }
+
+    /// Pushes to a room, `type://id`.
+    #[track_caller]
+    pub fn push_room(&self, room: &str, op: i32, body: &str) {
+        self.api().push_room(room, op, body);
+    }
+
+    /// Pushes to everyone.
+    #[track_caller]
+    pub fn push_all(&self, op: i32, body: &str) {
+        self.api().push_all(op, body);
+    }
+}

@@ -1,0 +1,166 @@
+//! The push API over one blocking connection, with every byte of an answer to look at.
+
+use std::fmt::{self, Write as _};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use crate::patience::{PATIENCE, eventually};
+
+/// What the API answers to a push that it took.
+const TAKEN: &str = r#"{"code":0,"message":""}"#;
+
+/// A connection to the HTTP API, used for one request after another.
+#[derive(Debug)]
+pub struct Http {
+    address: SocketAddr,
+    stream: TcpStream,
+    /// What was read behind the last answer.
+    unread: Vec<u8>,
+}
+
+impl Http {
+    /// Connects.
+    #[track_caller]
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the HTTP API can be reached");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a limit above zero can be set");
+        stream.set_nodelay(true).expect("an open socket has options");
+        Self { address, stream, unread: Vec::new() }
+    }
+
+    /// Sends a request and waits for its answer. `Host` and, with a body, `Content-Length` are added.
+    #[track_caller]
+    pub fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.address);
+        for (name, value) in headers {
+            let _ = write!(request, "{name}: {value}\r\n");
+        }
+        if !body.is_empty() || method == "POST" {
+            let _ = write!(request, "Content-Length: {}\r\n", body.len());
+        }
+        request.push_str("\r\n");
+        self.write(&[request.as_bytes(), body].concat());
+        self.answer()
+    }
+
+    /// Sends these bytes, and nothing else.
+    #[track_caller]
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the HTTP API reads");
+    }
+
+    /// Waits for an answer.
+    #[track_caller]
+    pub fn answer(&mut self) -> Answer {
+        let head = loop {
+            if let Some(at) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") {
+                break self.unread.drain(..at + 4).collect();
+            }
+            let text = String::from_utf8_lossy(&self.unread).into_owned();
+            assert!(self.read(), "the HTTP API closed instead of answering: {text:?}");
+        };
+        let head = String::from_utf8(head).expect("heads are text");
+        let mut answer = Answer { head, body: Vec::new() };
+        let len = answer.header("content-length").map_or(0, |len| len.parse().expect("a length is a number"));
+        while self.unread.len() < len {
+            assert!(self.read(), "the HTTP API closed in the middle of an answer: {answer}");
+        }
+        answer.body = self.unread.drain(..len).collect();
+        answer
+    }
+
+    /// Whether the server closes now, without another byte.
+    #[track_caller]
+    pub fn is_closed(&mut self) -> bool {
+        self.unread.is_empty() && !self.read()
+    }
+
+    /// Pushes, such as `room?operation=1&type=live&room=1`. The API must take it, at once or, as it
+    /// may ask for, later.
+    #[track_caller]
+    pub fn push(&mut self, query: &str, body: &[u8]) {
+        eventually("a push is taken", || {
+            let answer = self.request("POST", &format!("/goim/push/{query}"), &[], body);
+            let taken = (answer.status(), answer.text()) == (200, TAKEN);
+            assert!(taken || answer.status() == 429, "{query} is refused: {answer}");
+            taken.then_some(())
+        });
+    }
+
+    /// Pushes to keys.
+    #[track_caller]
+    pub fn push_keys(&mut self, keys: &[&str], op: i32, body: &str) {
+        self.push(&format!("keys?operation={op}&keys={}", keys.join("&keys=")), body.as_bytes());
+    }
+
+    /// Pushes to users.
+    #[track_caller]
+    pub fn push_mids(&mut self, mids: &[i64], op: i32, body: &str) {
+        let mids: Vec<String> = mids.iter().map(i64::to_string).collect();
+        self.push(&format!("mids?operation={op}&mids={}", mids.join("&mids=")), body.as_bytes());
+    }
+
+    /// Pushes to a room, `type://id`.
+    #[track_caller]
+    pub fn push_room(&mut self, room: &str, op: i32, body: &str) {
+        let (kind, id) = room.split_once("://").expect("a room is named type://id");
+        self.push(&format!("room?operation={op}&type={kind}&room={id}"), body.as_bytes());
+    }
+
+    /// Pushes to everyone.
+    #[track_caller]
+    pub fn push_all(&mut self, op: i32, body: &str) {
+        self.push(&format!("all?operation={op}"), body.as_bytes());
+    }
+
+    /// Reads some more; whether there was more.
+    #[track_caller]
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; 16 << 10];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => false,
+            Ok(n) => {
+                self.unread.extend_from_slice(&buffer[..n]);
+                true
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => false,
+            Err(error) => panic!("no answer from the HTTP API: {error}"),
+        }
+    }
+}
+
+/// An answer, as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        let code = self.head.split(' ').nth(1).and_then(|code| code.parse().ok());
+        code.expect("a status line has a code")
+    }
+
+    /// The value of a header, named in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        headers.into_iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The body.
+    pub fn text(&self) -> &str {
+        str::from_utf8(&self.body).expect("bodies of the API are text")
+    }
+}
+
+/// The whole answer without its date, which is the one part that no test can know.
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in self.head.split_inclusive("\r\n").filter(|line| !line.starts_with("date: ")) {
+            f.write_str(line)?;
+        }
+        f.write_str(&String::from_utf8_lossy(&self.body))
+    }
+}

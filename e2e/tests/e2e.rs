@@ -1,0 +1,15 @@
+//! The one end-to-end test binary. Each module is a theme; each test starts a server of its own.
+
+mod e2e {
+    mod bad_input;
+    mod drain;
+    mod many;
+    mod operator;
+    mod overflow;
+    mod push_api;
+    mod pushes;
+    mod regression;
+    mod sessions;
+    mod tidy;
+    mod wild;
+}

@@ -1,0 +1,208 @@
+//! The push API as back ends see it: every byte of its answers.
+
+use anser_e2e::{Answer, Client, Cluster, Transport};
+
+fn json(status: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// goim writes its headers before it knows that it will answer with JSON.
+fn bad_query(message: &str) -> String {
+    let body = format!(r#"{{"code":-400,"message":"{message}"}}"#);
+    format!(
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn post(cluster: &Cluster, target: &str, body: &[u8]) -> Answer {
+    cluster.api().request("POST", target, &[], body)
+}
+
+#[test]
+fn pushes_are_taken() {
+    let cluster = Cluster::start(&[]);
+    let taken = json("200 OK", r#"{"code":0,"message":""}"#);
+    for target in [
+        "keys?operation=1&keys=a&keys=b",
+        "keys?keys=a",
+        "mids?operation=1&mids=1&mids=-2",
+        "mids?operation=1&mids=",
+        "mids?",
+        "room?operation=-1&type=live&room=1",
+        "room?operation=1&type=li%26ve&room=a%2Fb",
+        "all?operation=1",
+        "all?operation=1&speed=5",
+        "all?operation=1&operation=x&other=1",
+    ] {
+        assert_eq!(post(&cluster, &format!("/goim/push/{target}"), b"x").to_string(), taken, "{target}");
+    }
+    assert_eq!(post(&cluster, "/goim/push/all?operation=1", b"").to_string(), taken);
+}
+
+/// The words of goim's web framework, to the letter.
+#[test]
+fn queries_that_do_not_bind() {
+    let cluster = Cluster::start(&[]);
+    let required = |name: &str| {
+        format!("Key: '{name}' Error:Field validation for '{name}' failed on the 'required' tag")
+    };
+    let no_number = |text: &str| format!(r#"strconv.ParseInt: parsing \"{text}\": invalid syntax"#);
+    let too_large = |text: &str| format!(r#"strconv.ParseInt: parsing \"{text}\": value out of range"#);
+    for (target, message) in [
+        ("keys?operation=x&keys=a", no_number("x")),
+        ("mids?mids=1,2", no_number("1,2")),
+        ("mids?mids=1&mids=x", no_number("x")),
+        ("mids?mids=9223372036854775808", too_large("9223372036854775808")),
+        ("room?operation=2147483648&type=a&room=b", too_large("2147483648")),
+        ("room?operation=%3C%22&type=a&room=b", no_number(r#"\u003c\\\""#)),
+        ("room?type=a&room=b", required("Op")),
+        ("room?operation=0&type=a&room=b", required("Op")),
+        ("room?operation=1", [required("Type"), required("Room")].join("\\n")),
+        ("room", [required("Op"), required("Type"), required("Room")].join("\\n")),
+        ("all", required("Op")),
+        ("all?operation=1&speed=x", no_number("x")),
+    ] {
+        let answer = post(&cluster, &format!("/goim/push/{target}"), b"x").to_string();
+        assert_eq!(answer, bad_query(&message), "{target}");
+    }
+    // goim asks Redis for no key at all, and tells what comes of it.
+    let answer = post(&cluster, "/goim/push/keys?operation=1", b"x").to_string();
+    assert_eq!(answer, json("200 OK", r#"{"code":-400,"message":""}"#));
+}
+
+#[test]
+fn paths_and_methods_that_are_not_there() {
+    let cluster = Cluster::start(&[]);
+    let missing =
+        "HTTP/1.1 404 Not Found\r\ncontent-type: text/plain\r\ncontent-length: 18\r\n\r\n404 page not found";
+    for (method, target) in [
+        ("GET", "/"),
+        ("GET", "/goim/push/room?operation=1&type=live&room=1"),
+        ("PUT", "/goim/push/all?operation=1"),
+        ("POST", "/goim/push"),
+        ("POST", "/goim/push/nobody"),
+        ("POST", "/goim/push/other/"),
+        ("POST", "/metrics"),
+    ] {
+        let answer = cluster.api().request(method, target, &[], b"").to_string();
+        let answer = answer.lines().filter(|line| !line.starts_with("allow: ")).collect::<Vec<_>>();
+        assert_eq!(answer, missing.lines().collect::<Vec<_>>(), "{method} {target}");
+    }
+    for (target, location) in [
+        ("/goim/push/room/?operation=1&type=live&room=1", "/goim/push/room?operation=1&type=live&room=1"),
+        ("/goim/push/all/", "/goim/push/all"),
+    ] {
+        let expected =
+            format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
+        assert_eq!(post(&cluster, target, b"x").to_string(), expected);
+    }
+}
+
+#[test]
+fn too_much_at_once() {
+    let cluster = Cluster::start(&["http.body=100", "http.receivers=2", "comet.push_body=50"]);
+    let too_large = |code: i32, message: &str| {
+        json("413 Payload Too Large", &format!(r#"{{"code":{code},"message":"{message}"}}"#))
+    };
+    let answer = post(&cluster, "/goim/push/all?operation=1", &[b'x'; 101]).to_string();
+    assert!(
+        answer.ends_with(r#"{"code":-400,"message":"the body is larger than 100 bytes: http.body"}"#),
+        "{answer}"
+    );
+    assert!(answer.starts_with("HTTP/1.1 413 Payload Too Large\r\n"), "{answer}");
+    let answer = post(&cluster, "/goim/push/all?operation=1", &[b'x'; 51]).to_string();
+    assert_eq!(answer, too_large(-500, "a push of 51 bytes is larger than 50"));
+    let message = "3 receivers in one push are more than 2: send several, or raise http.receivers";
+    for target in ["keys?keys=a&keys=b&keys=c", "mids?mids=1&mids=2&mids=3"] {
+        let answer = post(&cluster, &format!("/goim/push/{target}"), b"x").to_string();
+        assert_eq!(answer, too_large(-400, message));
+    }
+}
+
+/// Back ends put every key into the URL, as goim's documentation tells them, and goim takes 100 KB.
+#[test]
+fn long_urls() {
+    let cluster = Cluster::start(&[]);
+    let mut client = cluster.login(Transport::Tcp, r#"{"key":"key-4999","accepts":[1000]}"#);
+    let keys = |from: usize| {
+        let keys: Vec<String> = (from..5000).map(|n| format!("key-{n}")).collect();
+        format!("keys?operation=1000&keys={}", keys.join("&keys="))
+    };
+    cluster.api().push(&keys(1000), b"4000 keys");
+    assert_eq!(client.push(), (1000, "4000 keys".to_owned()));
+    let body = r#"{"code":-400,"message":"the URL or the headers are too long (a URL may have 65534 bytes): send several pushes with fewer keys or mids in each"}"#;
+    let expected = format!(
+        "HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-type: application/json; charset=utf-8\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert_eq!(post(&cluster, &format!("/goim/push/{}", keys(0)), b"x").to_string(), expected);
+}
+
+/// A queue that is full says so, and when to come back. Here the one place of the queue to everyone is
+/// taken by a push that is slow on purpose.
+#[test]
+fn a_full_queue_asks_to_try_again() {
+    let cluster = Cluster::start(&["comet.workers=1", "comet.room_queue=1"]);
+    let mut clients: Vec<Client> =
+        (0..5).map(|_| cluster.login(Transport::Tcp, r#"{"accepts":[1000]}"#)).collect();
+    let mut api = cluster.api();
+    api.push("all?operation=1000&speed=1", b"slow");
+    let answer = api.request("POST", "/goim/push/all?operation=1000", &[], b"next");
+    let body = r#"{"code":-429,"message":"resource exhausted, retry after 1 ms"}"#;
+    let expected = format!(
+        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json; charset=utf-8\r\n\
+         retry-after: 1\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert_eq!(answer.to_string(), expected);
+    assert_eq!(cluster.metrics().get("comet_pushes_refused"), 1);
+    // The way out is the one that was named.
+    api.push_all(1000, "next");
+    for client in &mut clients {
+        assert_eq!(client.push(), (1000, "slow".to_owned()));
+        assert_eq!(client.push(), (1000, "next".to_owned()));
+    }
+}
+
+/// One connection, many requests, in pieces and without waiting for answers.
+#[test]
+fn connections_are_kept() {
+    let cluster = Cluster::start(&[]);
+    let mut api = cluster.api();
+    let request = b"POST /goim/push/all?operation=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+    let (first, second) = request.split_at(50);
+    api.write(first);
+    api.write(&[second, &request[..], &request[..], first].concat());
+    api.write(second);
+    for _ in 0..4 {
+        assert_eq!(api.answer().text(), r#"{"code":0,"message":""}"#);
+    }
+    let chunked =
+        b"POST /goim/push/all?operation=1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
+                    2\r\nhi\r\n0\r\n\r\n";
+    api.write(chunked);
+    assert_eq!(api.answer().text(), r#"{"code":0,"message":""}"#);
+    assert_eq!(cluster.metrics().get("comet_pushes"), 5);
+}
+
+#[test]
+fn health() {
+    let cluster = Cluster::start(&[]);
+    let plain = |text: &str| {
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n{text}",
+            text.len()
+        )
+    };
+    assert_eq!(cluster.get("/healthz").to_string(), plain("ok\n"));
+    assert_eq!(cluster.get("/readyz").to_string(), plain("ready\n"));
+    let metrics = cluster.get("/metrics");
+    let kind = metrics.header("content-type");
+    assert_eq!(kind, Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    assert!(metrics.text().ends_with("# EOF\n"));
+}
