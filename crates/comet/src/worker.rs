@@ -168,6 +168,11 @@ impl Worker {
             self.work();
             self.timers();
             self.settle();
+            if !self.jobs.is_empty() {
+                // Whoever brings pushes or reads them may need this processor. With none to spare, a push
+                // to one connection beside a busy room waits here, not in a queue of ours.
+                std::thread::yield_now();
+            }
         }
         info!(worker = self.id, left = self.channels.len(), "worker ended");
     }

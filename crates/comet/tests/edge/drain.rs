@@ -10,7 +10,9 @@ use anser_wire::operation::{AUTH, DRAINING};
 use anser_wire::packet::Header;
 use prost::Message as _;
 
-use super::fixture::{Client, EVERYONE, Edge, Item, Kind, Login, becomes, keys, numbered, room};
+use super::fixture::{
+    Client, EVERYONE, Edge, Item, Kind, Login, PATIENCE, becomes, keys, number, numbered, room,
+};
 
 /// Reads what a client is told at the end; the time after which it may come back.
 #[track_caller]
@@ -98,12 +100,14 @@ fn what_is_queued_is_delivered_first() {
     }
 }
 
-/// A push that was to take its time is not forgotten: now there is none left to take.
+/// A push that was to take its time is not forgotten: now there is none left to take. The clients are
+/// more than a worker serves in one turn.
 #[test]
 fn a_slow_push_to_everyone_is_delivered_first() {
-    let edge = Edge::start(|_| {});
+    let edge = Edge::start(|config| config.workers = 1);
+    let kinds = Kind::SOCKETS.into_iter().cycle().take(20).chain([Kind::Foreign; 600]);
     let mut clients: Vec<Client> =
-        (0..30).map(|n| edge.log_in(Kind::ALL[n % 3], &Login::new(&format!("device {n}")))).collect();
+        kinds.zip(0..).map(|(kind, n)| edge.log_in(kind, &Login::new(&format!("device {n}")))).collect();
     edge.push(Target::All { speed: 1 }, 1000, b"slowly");
     std::thread::scope(|scope| {
         scope.spawn(|| edge.drain());
@@ -113,27 +117,30 @@ fn a_slow_push_to_everyone_is_delivered_first() {
         }
         drop(clients);
     });
-    assert_eq!(edge.snapshot().delivered, 30);
+    assert_eq!(edge.snapshot().delivered, 620);
 }
 
 /// Every push that is taken while others begin to drain arrives.
 #[test]
 fn what_is_taken_at_the_last_moment_is_delivered() {
-    for round in 0..20 {
+    for round in 0..36 {
         let edge = Edge::start(|config| {
             config.queue = 1 << 20;
             config.queue_bytes = 1 << 30;
         });
-        let mut client = edge.log_in(Kind::ALL[round % 3], &Login::new("one"));
-        let taken = std::thread::scope(|scope| {
+        let mut client = edge.log_in(Kind::ALL[round % 3], &Login::new("one").room("live://1"));
+        let target = [keys(&["one"]), room("live://1"), EVERYONE][round / 3 % 3].clone();
+        let (taken, delivered) = std::thread::scope(|scope| {
             let pusher = scope.spawn(|| {
+                let limit = Instant::now() + PATIENCE;
                 let mut taken = 0;
                 loop {
-                    match edge.try_push(keys(&["one"]), 1000, &numbered(taken, 20), OnOverflow::Drop) {
+                    match edge.try_push(target.clone(), 1000, &numbered(taken, 20), OnOverflow::Drop) {
                         Ok(()) => taken += 1,
                         Err(PushError::Draining) => return taken,
                         Err(_) => std::thread::yield_now(),
                     }
+                    assert!(Instant::now() < limit, "never refused");
                 }
             });
             for n in 0..100 {
@@ -142,13 +149,13 @@ fn what_is_taken_at_the_last_moment_is_delivered() {
             scope.spawn(|| edge.drain());
             let mut next = 100;
             while let Item::Packet(packet) = client.item() {
-                assert_eq!(super::fixture::number(&packet.body), next);
+                assert_eq!(number(&packet.body), next);
                 next += 1;
             }
             drop(client);
             (pusher.join().unwrap(), next)
         });
-        assert_eq!(taken.0, taken.1, "taken and delivered");
+        assert_eq!(taken, delivered, "taken and delivered");
     }
 }
 
@@ -216,7 +223,15 @@ fn who_is_let_in_too_late_has_no_session() {
             // The other worker sends its client away and ends.
             goodbye(&mut other, false);
             gate.open();
-            while let Item::Packet(_) = client.item() {}
+            // Whether or not it was in for a moment, it is told like others.
+            let last = loop {
+                match client.item() {
+                    Item::Packet(_) => {}
+                    last => break last,
+                }
+            };
+            let expected = Item::Close(1001, "the server is going away".into());
+            assert_eq!(last, if kind == Kind::WebSocket { expected } else { Item::End });
             drop(client);
         });
         assert_eq!(edge.logic.times_over(&session), 1);

@@ -124,6 +124,7 @@ pub(crate) struct Edge {
     pub(crate) owner: Arc<FakeOwner>,
     pub(crate) runtime: Runtime,
     registry: Registry,
+    workers: usize,
     tcp: SocketAddr,
     websocket: SocketAddr,
 }
@@ -140,6 +141,7 @@ impl Edge {
         let any = SocketAddr::new(LOCALHOST, 0);
         let mut config = Config { tcp: vec![any], websocket: vec![any], workers: 2, ..Config::default() };
         change(&mut config);
+        let workers = config.workers;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let bound = Bound::bind(config).unwrap();
@@ -149,7 +151,7 @@ impl Edge {
         let mut registry = Registry::default();
         comet.register(&mut registry);
         let owner = Arc::new(FakeOwner::default());
-        Self { comet: Some(comet), logic, owner, runtime, registry, tcp, websocket }
+        Self { comet: Some(comet), logic, owner, runtime, registry, workers, tcp, websocket }
     }
 
     pub(crate) fn comet(&self) -> &Comet {
@@ -282,6 +284,25 @@ impl Edge {
                 return Blocked { gate, _client: client };
             }
         }
+    }
+
+    /// Stops a worker in the very turn in which it then reads what `send` sends, and before that: what
+    /// is pushed until the gate is opened comes behind it.
+    #[track_caller]
+    pub(crate) fn block_before<T>(&self, worker: usize, send: impl FnOnce() -> T) -> (T, Gate) {
+        // One socket on each worker, as they are dealt out in turn. They are there when a later one is.
+        let mut sockets: Vec<Client> = (0..self.workers).map(|_| self.dial(Kind::Tcp, false)).collect();
+        let first = self.block(worker);
+        let stop = |client: &mut Client| {
+            let refused = Err(Refused::Unavailable("came only to stop the worker".into()));
+            let (token, gate) = self.logic.stopping(Some(worker), refused);
+            client.send(AUTH, &token);
+            gate
+        };
+        let gates: Vec<Gate> = sockets.iter_mut().map(stop).collect();
+        let sent = send();
+        first.release();
+        (sent, gates.into_iter().find(Gate::visited).expect("a socket on that worker"))
     }
 
     pub(crate) fn try_push(

@@ -216,10 +216,9 @@ fn order_holds_while_others_come_and_go() {
         for n in 0..PUSHES {
             edge.push_patiently(&room("live://1"), 1000, &numbered(n, 60));
         }
-        for reader in readers {
-            reader.join().unwrap();
-        }
+        let results: Vec<_> = readers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::Release);
+        assert!(results.iter().all(Result::is_ok), "a reader failed");
     });
 }
 

@@ -2,10 +2,9 @@
 
 use std::io::Write;
 
-use anser_api::logic::Refused;
 use anser_wire::operation::{
-    AUTH, CHANGE_ROOM, CHANGE_ROOM_REPLY, ERROR, HEARTBEAT_REPLY, JOIN, JOIN_REPLY, LEAVE, LEAVE_REPLY, LIVE,
-    RAW, SUBSCRIBE, SUBSCRIBE_REPLY, UNSUBSCRIBE, UNSUBSCRIBE_REPLY,
+    CHANGE_ROOM, CHANGE_ROOM_REPLY, ERROR, HEARTBEAT_REPLY, JOIN, JOIN_REPLY, LEAVE, LEAVE_REPLY, LIVE, RAW,
+    SUBSCRIBE, SUBSCRIBE_REPLY, UNSUBSCRIBE, UNSUBSCRIBE_REPLY,
 };
 use anser_wire::packet::Header;
 
@@ -66,17 +65,7 @@ fn entering_the_same_room_again_loses_no_push() {
     for kind in Kind::SOCKETS {
         let edge = Edge::start(|config| config.workers = 1);
         let mut client = edge.log_in(kind, &Login::new("one").room("live://1"));
-        let mut stopper = edge.connect(Kind::Tcp);
-        becomes(&2, || edge.snapshot().open);
-        let first = edge.block(0);
-        // In the worker's next turn it stops again, has taken no push by then, and then reads the
-        // client's request.
-        let refused = Err(Refused::BadToken("came only to stop the worker".into()));
-        let (token, gate) = edge.logic.stopping(None, refused);
-        stopper.send(AUTH, &token);
-        let change = client.send(CHANGE_ROOM, b"live://1");
-        first.release();
-        assert!(gate.visited());
+        let (change, gate) = edge.block_before(0, || client.send(CHANGE_ROOM, b"live://1"));
         edge.push(room("live://1"), 7, b"for the members");
         gate.open();
         client.expect_reply(change.reply(CHANGE_ROOM_REPLY), b"live://1");

@@ -23,7 +23,7 @@ fn a_newer_connection_replaces_the_older() {
                 let mut new = edge.log_in(new_kind, &login);
                 if anser {
                     let error = old.error(Header { ver: 0, op: ERROR, seq: 0 });
-                    assert_eq!((&*error.code, error.retry), ("replaced", false));
+                    assert_eq!((error.op, &*error.code, error.retry), (0, "replaced", false));
                 }
                 let code = old.end().map(|(code, _)| code);
                 assert_eq!(code, (old_kind == Kind::WebSocket).then_some(1008), "to {old:?}");
