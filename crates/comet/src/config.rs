@@ -55,7 +55,8 @@ settings! {
         room_queue_bytes: usize = 256 << 10,
         /// Most deliveries that may wait on one worker before pushes to rooms are refused.
         backlog: usize = 1_000_000,
-        /// Most commands that wait for one worker before pushes are refused.
+        /// Most commands that wait for one worker before pushes are refused; 64 keys of a push count as one.
+        /// At least 64.
         commands: usize = 16_384,
         /// The kernel's send buffer of a connection, in bytes (the kernel doubles it). Small, so that a
         /// silent reader shows.

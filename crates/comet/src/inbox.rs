@@ -63,6 +63,14 @@ pub(crate) enum Command {
     Switch { session: Session, to: Flow },
 }
 
+/// Keys that weigh as much as one command.
+const KEYS_PER_PLACE: usize = 64;
+
+/// The places that a push to so many keys takes.
+pub(crate) fn weight(keys: usize) -> usize {
+    keys.div_ceil(KEYS_PER_PLACE)
+}
+
 /// The receiving end belongs to one worker.
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -93,19 +101,21 @@ impl Inbox {
         }
     }
 
-    /// Reserves a place for a command.
-    pub(crate) fn reserve(&self) -> bool {
+    /// Reserves places for a command: as many as it weighs, so that what waits is bounded in memory and
+    /// not only in number. The first command is always taken, whatever it weighs.
+    pub(crate) fn reserve(&self, weight: usize) -> bool {
         // In one order with the flag that says that the comet drains.
-        if self.reserved.fetch_add(1, Ordering::SeqCst) < self.commands.capacity() {
+        let before = self.reserved.fetch_add(weight, Ordering::SeqCst);
+        if before == 0 || before + weight <= self.commands.capacity() {
             return true;
         }
-        self.cancel();
+        self.cancel(weight);
         false
     }
 
-    /// Gives a reserved place back.
-    pub(crate) fn cancel(&self) {
-        self.reserved.fetch_sub(1, Ordering::AcqRel);
+    /// Gives reserved places back.
+    pub(crate) fn cancel(&self, weight: usize) {
+        self.reserved.fetch_sub(weight, Ordering::AcqRel);
     }
 
     /// Queues a command in a reserved place.
@@ -142,7 +152,10 @@ impl Inbox {
 
     pub(crate) fn take_command(&self) -> Option<Command> {
         let command = self.commands.pop()?;
-        self.cancel();
+        self.cancel(match &command {
+            Command::Keys { keys, .. } => weight(keys.len()),
+            _ => 1,
+        });
         Some(command)
     }
 

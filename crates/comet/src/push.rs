@@ -9,7 +9,7 @@ use anser_api::id::{Key, Session};
 
 use crate::directory::Share;
 use crate::frame;
-use crate::inbox::Command;
+use crate::inbox::{Command, weight};
 use crate::shared::Shared;
 
 impl Shared {
@@ -26,6 +26,8 @@ impl Shared {
         let result = match target {
             Target::Keys(keys) => self.push_to_keys(keys, encode),
             Target::Room(room) => match self.directory.find(&room) {
+                // Its members may just have been sent away.
+                None if self.is_draining() => Err(PushError::Draining),
                 None => Ok(()),
                 Some(room) => {
                     let push = encode();
@@ -59,7 +61,7 @@ impl Shared {
     /// Queues a switch behind the pushes that go to the same connection.
     pub(crate) fn switch(&self, session: Session, to: Flow) -> Result<(), PushError> {
         let inbox = &self.inboxes[self.worker_of(&session.key)];
-        if !inbox.reserve() {
+        if !inbox.reserve(1) {
             return Err(PushError::Exhausted { retry_after: self.retry_after() });
         }
         inbox.send(Command::Switch { session, to });
@@ -72,17 +74,20 @@ impl Shared {
             by_worker[self.worker_of(&key)].push(key);
         }
         let busy: Vec<usize> = (0..by_worker.len()).filter(|worker| !by_worker[*worker].is_empty()).collect();
+        let cancel = |workers: &[usize]| {
+            for worker in workers {
+                self.inboxes[*worker].cancel(weight(by_worker[*worker].len()));
+            }
+        };
         for (done, worker) in busy.iter().enumerate() {
-            if !self.inboxes[*worker].reserve() {
-                busy[..done].iter().for_each(|worker| self.inboxes[*worker].cancel());
+            if !self.inboxes[*worker].reserve(weight(by_worker[*worker].len())) {
+                cancel(&busy[..done]);
                 return Err(PushError::Exhausted { retry_after: self.retry_after() });
             }
         }
         // Asked again behind the reservation: a worker that ends has seen that place, or is seen here.
         if self.is_draining() {
-            for worker in busy {
-                self.inboxes[worker].cancel();
-            }
+            cancel(&busy);
             return Err(PushError::Draining);
         }
         let push = encode();
@@ -110,7 +115,7 @@ impl Shared {
             if let Err(retry_after) = self.reserve(&shares[*worker], *worker, len) {
                 for worker in &busy[..done] {
                     give_back(&shares[*worker], len);
-                    self.inboxes[*worker].cancel();
+                    self.inboxes[*worker].cancel(1);
                 }
                 return Err(PushError::Exhausted { retry_after });
             }
@@ -119,7 +124,7 @@ impl Shared {
         if self.is_draining() {
             for worker in &busy {
                 give_back(&shares[*worker], len);
-                self.inboxes[*worker].cancel();
+                self.inboxes[*worker].cancel(1);
             }
             return Err(PushError::Draining);
         }
@@ -143,7 +148,7 @@ impl Shared {
             let left = share.round_ends.load(Ordering::Relaxed).saturating_sub(self.micros());
             return Err(Duration::from_micros(left.clamp(1000, 5_000_000)));
         }
-        if !inbox.reserve() {
+        if !inbox.reserve(1) {
             give_back(share, len);
             return Err(self.retry_after());
         }

@@ -152,6 +152,26 @@ mod tests {
         Room::new(directory.enter(&id::Room::parse("live://1", 64).unwrap(), 0).0)
     }
 
+    #[test]
+    fn an_abandoned_room_gives_back_what_waits_and_what_is_under_way() {
+        let mut room = room();
+        let share = room.shared.clone();
+        room.enter(0);
+        for begin in [true, false] {
+            let push = Push::new(1, b"", OnOverflow::Drop);
+            share.shares[0].waiting.fetch_add(1, Ordering::Relaxed);
+            share.shares[0].waiting_bytes.fetch_add(push.bytes(true).len(), Ordering::Relaxed);
+            room.push(push);
+            if begin {
+                room.begin(0, 0);
+            }
+        }
+        assert_eq!(room.abandon(0), 2);
+        assert!(!room.has_work());
+        assert_eq!(share.shares[0].waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(share.shares[0].waiting_bytes.load(Ordering::Relaxed), 0);
+    }
+
     proptest! {
         /// Whoever is in the room from the start of a round to its end is served exactly once,
         /// whoever else comes and goes meanwhile, and nobody's place is ever wrong.

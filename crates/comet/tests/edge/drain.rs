@@ -155,7 +155,7 @@ fn what_is_taken_at_the_last_moment_is_delivered() {
             drop(client);
             (pusher.join().unwrap(), next)
         });
-        assert_eq!(taken, delivered, "taken and delivered");
+        assert_eq!(taken, delivered, "taken and delivered, to {target:?}");
     }
 }
 

@@ -65,6 +65,41 @@ fn a_full_queue_of_commands_refuses() {
     }
 }
 
+/// A push to many keys takes more of the queue: one place for 64 of them on a worker. The first is taken
+/// however many it has.
+#[test]
+fn many_keys_take_many_places() {
+    let edge = Edge::start(|config| {
+        config.workers = 1;
+        config.commands = 8;
+    });
+    let mut client = edge.log_in(Kind::Tcp, &Login::new("one"));
+    let to = |places: usize| {
+        let mut names = vec!["nobody"; 64 * places - 1];
+        names.push("one");
+        keys(&names)
+    };
+    let taken = |target| match edge.try_push(target, 1000, b"to many", OnOverflow::Drop) {
+        Ok(()) => true,
+        Err(PushError::Exhausted { .. }) => false,
+        Err(other) => panic!("{other}"),
+    };
+    for rows in [vec![(5, true), (4, false), (3, true), (1, false)], vec![(20, true), (1, false)]] {
+        let blocked = edge.block(0);
+        for (places, expected) in &rows {
+            assert_eq!(taken(to(*places)), *expected, "{places} places in {rows:?}");
+        }
+        blocked.release();
+        for _ in rows.iter().filter(|(_, taken)| *taken) {
+            client.expect_push(1000, b"to many");
+        }
+        assert_eq!(client.heartbeat(), 0);
+    }
+    // What was refused has kept no places.
+    let _blocked = edge.block(0);
+    assert_eq!(fill(&edge, &keys(&["one"]), 20), 8);
+}
+
 /// The queue of each room, by pushes and by bytes, and that of everyone. Other rooms are not concerned.
 #[test]
 fn a_full_queue_of_a_room_refuses() {
