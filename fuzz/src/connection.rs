@@ -16,11 +16,8 @@ fuzz_target!(|data: &[u8]| {
     let [flags, bytes @ ..] = data else { return };
     let limits = Limits { unmasked: flags & 2 != 0, ..Limits::default() };
     let mut now = Instant::ZERO;
-    let mut connection = if flags & 1 == 0 {
-        Connection::tcp(now, &limits)
-    } else {
-        Connection::websocket(now, &limits)
-    };
+    let mut connection =
+        if flags & 1 == 0 { Connection::tcp(now, &limits) } else { Connection::websocket(now, &limits) };
     let mut out = Vec::new();
     let mut rest = bytes;
     while let Some((step, tail)) = rest.split_first() {

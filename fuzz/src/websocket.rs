@@ -36,10 +36,7 @@ fuzz_target!(|data: &[u8]| {
     let role = || if flags & 1 == 0 { Role::Server } else { Role::Client };
     let unmasked = flags & 2 != 0;
     let mut pieces: Vec<Vec<u8>> = bytes.chunks(step).map(<[u8]>::to_vec).collect();
-    assert_eq!(
-        messages(role(), unmasked, &mut pieces),
-        messages(role(), unmasked, &mut [bytes.to_vec()])
-    );
+    assert_eq!(messages(role(), unmasked, &mut pieces), messages(role(), unmasked, &mut [bytes.to_vec()]));
     let _ = parse_request(bytes);
     let _ = parse_response(bytes, &[7; 16]);
 });
