@@ -15,6 +15,7 @@ use anser_api::Answer;
 use anser_api::comet::{Comet as _, Flow, OnOverflow, Push, PushError, Target};
 use anser_api::id::{Key, Room, Session};
 use anser_api::logic::Refused;
+use anser_api::settings::Span;
 use anser_comet::{AttachError, Bound, Comet, Config, Snapshot};
 use anser_wire::operation::{AUTH, AUTH_REPLY};
 use anser_wire::packet::Header;
@@ -139,7 +140,14 @@ impl Edge {
 
     pub(crate) fn without_owner(change: impl FnOnce(&mut Config)) -> Self {
         let any = SocketAddr::new(LOCALHOST, 0);
-        let mut config = Config { tcp: vec![any], websocket: vec![any], workers: 2, ..Config::default() };
+        let mut config = Config {
+            tcp: vec![any],
+            websocket: vec![any],
+            workers: 2,
+            // Nobody is late because the machine is busy.
+            handshake_timeout: Span(3 * PATIENCE),
+            ..Config::default()
+        };
         change(&mut config);
         let workers = config.workers;
         let runtime =
