@@ -28,14 +28,21 @@ const WAKER: Token = Token(usize::MAX);
 pub(crate) struct Accepted {
     pub(crate) socket: TcpStream,
     pub(crate) remote: IpAddr,
+    pub(crate) kind: Kind,
+}
+
+/// What the clients of an address speak, and how they are written to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
     pub(crate) websocket: bool,
+    pub(crate) one_write_per_packet: bool,
 }
 
 /// A bound address.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
-    pub(crate) websocket: bool,
+    pub(crate) kind: Kind,
 }
 
 /// Ends the thread.
@@ -131,9 +138,9 @@ impl Acceptor {
                 return Next::Wait(Duration::from_millis(millis));
             }
             let listener = &self.listeners[at];
-            let websocket = listener.websocket;
+            let kind = listener.kind;
             match listener.socket.accept() {
-                Ok((socket, from)) => self.admit(socket, from, websocket),
+                Ok((socket, from)) => self.admit(socket, from, kind),
                 Err(cause) => match cause.kind() {
                     io::ErrorKind::WouldBlock => return Next::Drained,
                     // The connection died in the queue, or a signal came: the next one is there already.
@@ -149,7 +156,7 @@ impl Acceptor {
         Next::More
     }
 
-    fn admit(&mut self, socket: TcpStream, from: SocketAddr, websocket: bool) {
+    fn admit(&mut self, socket: TcpStream, from: SocketAddr, kind: Kind) {
         let remote = from.ip().to_canonical();
         if let Err(refusal) = self.shared.admission.enter(remote) {
             let name = match refusal {
@@ -161,7 +168,7 @@ impl Acceptor {
             return;
         }
         self.shared.stats.accepted.fetch_add(1, Ordering::Relaxed);
-        self.deal(Accepted { socket, remote, websocket });
+        self.deal(Accepted { socket, remote, kind });
     }
 
     /// Gives a socket to the next worker; parks it, and says false, when that one has no place.

@@ -39,6 +39,8 @@ pub(crate) struct Channel {
     pub(crate) flow: Flow,
     /// The client asked to be told of dropped pushes.
     pub(crate) tell_dropped: bool,
+    /// Each packet is written by a system call of its own.
+    pub(crate) one_write_per_packet: bool,
     /// The socket took less than there was; it will say when it takes more.
     pub(crate) blocked: bool,
     /// Reading rests until the replies that wait have been taken.
@@ -66,6 +68,7 @@ impl Channel {
             remote,
             flow: Flow::Live,
             tell_dropped: false,
+            one_write_per_packet: false,
             blocked: false,
             paused: false,
             touched: false,

@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::acceptor::{Acceptor, Listener, Stop};
+use crate::acceptor::{Acceptor, Kind, Listener, Stop};
 use crate::config::Config;
 use crate::foreign::{Attached, Foreign};
 use crate::inbox::{Control, Inbox};
@@ -78,9 +78,10 @@ impl Bound {
             let fail = |cause| StartError::Bind { address, cause };
             let socket = socket::listen(address, &bound.config).map_err(fail)?;
             let actual = socket.local_addr().map_err(fail)?;
+            let one_write_per_packet = bound.config.one_write_per_packet.contains(&address);
             let list = if websocket { &mut bound.websocket } else { &mut bound.tcp };
             list.push(actual);
-            bound.listeners.push(Listener { socket, websocket });
+            bound.listeners.push(Listener { socket, kind: Kind { websocket, one_write_per_packet } });
         }
         Ok(bound)
     }
@@ -183,40 +184,15 @@ impl Comet {
             // A worker that panicked has said so.
             let _ = thread.join();
         }
-        self.sweep().await;
-    }
-
-    /// Gives up what came for workers after they had ended.
-    async fn sweep(&self) {
-        let Shared { inboxes, admission, logic, .. } = &*self.shared;
-        for inbox in inboxes {
-            while let Some(control) = inbox.take_control() {
-                match control {
-                    Control::Accept(accepted) => admission.leave(accepted.remote),
-                    Control::Attach(attached) => admission.leave(attached.remote),
-                    Control::Adopt(adoption) => {
-                        admission.leave(adoption.channel.remote);
-                        logic.disconnect(adoption.connected.session).await;
-                    }
-                    Control::LoggedIn { answer: Ok(connected), .. } => {
-                        logic.disconnect(connected.session).await;
-                    }
-                    _ => {}
-                }
-            }
-        }
+        self.shared.ended.store(true, Ordering::SeqCst);
+        self.shared.sweep().await;
     }
 
     fn begin_drain(&self) {
         if !self.shared.draining.swap(true, Ordering::SeqCst) {
             self.stop.stop();
             for inbox in &self.shared.inboxes {
-                // Sent once; a full queue empties within a turn.
-                let mut drain = Control::Drain;
-                while let Err(back) = inbox.control(drain) {
-                    drain = back;
-                    std::thread::yield_now();
-                }
+                inbox.ring();
             }
         }
     }

@@ -66,9 +66,9 @@ settings! {
         /// How long sent bytes may stay unacknowledged by the peer's kernel before the connection is cut.
         /// At least 1s.
         user_timeout: Span = Span::secs(30),
-        /// Whether each push is written by a system call of its own, for clients that take one read for
-        /// one packet. Costs throughput.
-        one_write_per_packet: bool = false,
+        /// Those of the addresses in `tcp` and `websocket` whose clients get each packet by a system call
+        /// of its own, for clients that take one read for one packet. Costs throughput.
+        one_write_per_packet: Vec<SocketAddr> = Vec::new(),
         /// At shutdown, the time over which anser/1 clients are told to come back, each at a random point.
         drain_spread: Span = Span::secs(5),
         /// At shutdown, how long to go on writing what is queued. At least 1s.

@@ -35,8 +35,6 @@ pub(crate) enum Control {
     Writable(Handle),
     /// Such a transport is gone.
     Detach(Handle),
-    /// Finish what is queued, say goodbye to everyone, end.
-    Drain,
 }
 
 /// A connection on its way to the worker of its key.

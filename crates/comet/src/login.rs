@@ -6,6 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use anser_api::Answer;
@@ -14,7 +15,8 @@ use anser_wire::packet::Header;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::inbox::{Control, Inbox};
+use crate::inbox::Control;
+use crate::shared::Shared;
 use crate::slab::Handle;
 
 /// Most questions that are out at once.
@@ -29,7 +31,8 @@ pub(crate) enum Question {
     /// May this client come in?
     Login {
         answer: Answer<'static, Result<Connected, Refused>>,
-        inbox: Arc<Inbox>,
+        shared: Arc<Shared>,
+        worker: usize,
         handle: Handle,
         auth: Header,
     },
@@ -67,11 +70,15 @@ pub(crate) fn start(runtime: &tokio::runtime::Handle) -> mpsc::Sender<Question> 
 async fn ask(question: Question) {
     match question {
         Question::News(answer) => answer.await,
-        Question::Login { answer, inbox, handle, auth } => {
+        Question::Login { answer, shared, worker, handle, auth } => {
             let mut control = Control::LoggedIn { handle, auth, answer: answer.await };
-            while let Err(refused) = inbox.control(control) {
+            while let Err(refused) = shared.inboxes[worker].control(control) {
                 control = refused;
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            // The worker has it, or has ended: then whoever is the later of the two sees the other.
+            if shared.ended.load(Ordering::SeqCst) {
+                shared.sweep().await;
             }
         }
     }

@@ -42,7 +42,8 @@ impl Shared {
                 let push = encode();
                 let _one_order = self.everyone_order.lock().unwrap_or_else(PoisonError::into_inner);
                 let workers = self.inboxes.len() as u32;
-                self.push_to_members(&self.everyone, &push, |worker| {
+                let queue = if speed == 0 { &self.everyone } else { &self.paced };
+                self.push_to_members(queue, &push, |worker| {
                     // The remainder of the division goes to the first workers.
                     let share = speed / workers + u32::from((worker as u32) < speed % workers);
                     let speed = if speed == 0 { 0 } else { share.max(1) };
@@ -60,6 +61,9 @@ impl Shared {
 
     /// Queues a switch behind the pushes that go to the same connection.
     pub(crate) fn switch(&self, session: Session, to: Flow) -> Result<(), PushError> {
+        if self.is_draining() {
+            return Err(PushError::Draining);
+        }
         let inbox = &self.inboxes[self.worker_of(&session.key)];
         if !inbox.reserve(1) {
             return Err(PushError::Exhausted { retry_after: self.retry_after() });
@@ -99,14 +103,15 @@ impl Shared {
     }
 
     /// Reserves a place in the queue of members and in the inbox of each worker, then sends. The
-    /// queue of everyone has no counted members, and goes to all workers.
+    /// queues of everyone have no counted members, and go to all workers.
     fn push_to_members(
         &self,
         shares: &[Share],
         push: &Arc<frame::Push>,
         command: impl Fn(usize) -> Command,
     ) -> Result<(), PushError> {
-        let everyone = std::ptr::eq(shares, &raw const *self.everyone);
+        let everyone =
+            [&self.everyone, &self.paced].into_iter().any(|all| std::ptr::eq(shares, &raw const **all));
         let len = push.bytes(true).len();
         let busy: Vec<usize> = (0..shares.len())
             .filter(|worker| everyone || shares[*worker].members.load(Ordering::Acquire) > 0)
@@ -144,7 +149,7 @@ impl Shared {
         let full = waiting >= self.config.room_queue || bytes + len > self.config.room_queue_bytes;
         if waiting > 0 && full {
             give_back(share, len);
-            // The queue empties when the round that is under way ends.
+            // A place comes free when what is under way ends.
             let left = share.round_ends.load(Ordering::Relaxed).saturating_sub(self.micros());
             return Err(Duration::from_micros(left.clamp(1000, 5_000_000)));
         }

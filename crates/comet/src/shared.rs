@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::directory::{Directory, Share};
-use crate::inbox::Inbox;
+use crate::inbox::{Control, Inbox};
 use crate::login::Question;
 use crate::stats::Stats;
 
@@ -31,6 +31,9 @@ pub(crate) struct Shared {
     pub(crate) admission: Admission,
     /// Pushes to everyone that wait, one count for each worker.
     pub(crate) everyone: Box<[Share]>,
+    /// Those of them that have a speed limit. They wait until they are done, in places of their own: no
+    /// other push is refused for them.
+    pub(crate) paced: Box<[Share]>,
     /// Held while a push to everyone is queued, so that all workers get such pushes in one order.
     pub(crate) everyone_order: Mutex<()>,
     pub(crate) stats: Stats,
@@ -39,6 +42,8 @@ pub(crate) struct Shared {
     /// Bytes that wait for connections, over all workers.
     pub(crate) outbound_bytes: AtomicUsize,
     pub(crate) draining: AtomicBool,
+    /// No worker runs any more.
+    pub(crate) ended: AtomicBool,
     hasher: RandomState,
     origin: std::time::Instant,
 }
@@ -68,6 +73,7 @@ impl Shared {
                 config.max_connections_per_ip,
             ),
             everyone: (0..inboxes.len()).map(|_| Share::default()).collect(),
+            paced: (0..inboxes.len()).map(|_| Share::default()).collect(),
             everyone_order: Mutex::default(),
             inboxes,
             stats: Stats::default(),
@@ -75,6 +81,7 @@ impl Shared {
             runtime,
             outbound_bytes: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             hasher: RandomState::new(),
             origin: std::time::Instant::now(),
             config,
@@ -109,6 +116,24 @@ impl Shared {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Gives up what came for workers after they had ended.
+    pub(crate) async fn sweep(&self) {
+        while let Some(control) = self.inboxes.iter().find_map(|inbox| inbox.take_control()) {
+            match control {
+                Control::Accept(accepted) => self.admission.leave(accepted.remote),
+                Control::Attach(attached) => self.admission.leave(attached.remote),
+                Control::Adopt(adoption) => {
+                    self.admission.leave(adoption.channel.remote);
+                    self.logic.disconnect(adoption.connected.session).await;
+                }
+                Control::LoggedIn { answer: Ok(connected), .. } => {
+                    self.logic.disconnect(connected.session).await;
+                }
+                _ => {}
+            }
+        }
     }
 
     /// The worker that has the connection for which most waits, as far as anybody knows.

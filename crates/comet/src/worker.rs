@@ -154,6 +154,9 @@ impl Worker {
             }
             self.now = self.shared.now();
             self.inbox.answer_bell();
+            if self.drain.is_none() && self.shared.is_draining() {
+                self.drain = Some(self.now + self.shared.config.drain_limit.0);
+            }
             for event in &events {
                 if event.token() != BELL {
                     let handle = Handle::from_token(event.token());
@@ -223,7 +226,6 @@ impl Worker {
                         self.remove(slot, "peer");
                     }
                 }
-                Control::Drain => self.drain = Some(self.now + self.shared.config.drain_limit.0),
             }
         }
     }
@@ -251,7 +253,7 @@ impl Worker {
         }
         while let Some(handle) = self.lingering.pop_expired(self.now) {
             if let Some(slot) = self.channels.resolve(handle) {
-                self.time_out(slot);
+                self.remove(slot, "linger");
             }
         }
     }

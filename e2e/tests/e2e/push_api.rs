@@ -143,29 +143,36 @@ fn long_urls() {
     assert_eq!(post(&cluster, &format!("/goim/push/{}", keys(0)), b"x").to_string(), expected);
 }
 
-/// A queue that is full says so, and when to come back. Here the one place of the queue to everyone is
-/// taken by a push that is slow on purpose.
+/// A queue that is full says so, and when to come back. Here the one place of the queue to everyone at
+/// a speed is taken by a push that is slow on purpose; pushes without a speed have a queue of their own.
 #[test]
 fn a_full_queue_asks_to_try_again() {
     let cluster = Cluster::start(&["comet.workers=1", "comet.room_queue=1"]);
     let mut clients: Vec<Client> =
         (0..5).map(|_| cluster.login(Transport::Tcp, r#"{"accepts":[1000]}"#)).collect();
     let mut api = cluster.api();
-    api.push("all?operation=1000&speed=1", b"slow");
-    let answer = api.request("POST", "/goim/push/all?operation=1000", &[], b"next");
-    let body = r#"{"code":-429,"message":"resource exhausted, retry after 1 ms"}"#;
+    api.push("all?operation=1000&speed=2", b"slow");
+    let answer = api.request("POST", "/goim/push/all?operation=1000&speed=2", &[], b"slow too");
+    let millis = answer.text().split(' ').rev().nth(1).and_then(|word| word.parse::<u64>().ok());
+    let millis = millis.unwrap_or_else(|| panic!("no time to wait in {answer}"));
+    assert!((1..=5000).contains(&millis), "{answer}");
+    let body = format!(r#"{{"code":-429,"message":"resource exhausted, retry after {millis} ms"}}"#);
     let expected = format!(
         "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json; charset=utf-8\r\n\
-         retry-after: 1\r\ncontent-length: {}\r\n\r\n{body}",
+         retry-after: {}\r\ncontent-length: {}\r\n\r\n{body}",
+        millis.div_ceil(1000),
         body.len()
     );
     assert_eq!(answer.to_string(), expected);
     assert_eq!(cluster.metrics().get("comet_pushes_refused"), 1);
+    assert_eq!(post(&cluster, "/goim/push/all?operation=1000", b"at once").status(), 200);
     // The way out is the one that was named.
-    api.push_all(1000, "next");
+    api.push("all?operation=1000&speed=2", b"slow too");
     for client in &mut clients {
-        assert_eq!(client.push(), (1000, "slow".to_owned()));
-        assert_eq!(client.push(), (1000, "next".to_owned()));
+        let mut got = [(); 3].map(|()| client.push().1);
+        assert!(got.iter().position(|body| body == "slow") < got.iter().position(|body| body == "slow too"));
+        got.sort_unstable();
+        assert_eq!(got, ["at once", "slow", "slow too"]);
     }
 }
 
@@ -205,4 +212,23 @@ fn health() {
     let kind = metrics.header("content-type");
     assert_eq!(kind, Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
     assert!(metrics.text().ends_with("# EOF\n"));
+}
+
+/// Who does not finish what he began is cut: a head for ever on its way, a body, a connection on which
+/// nothing is asked. Nobody else waits for them.
+#[test]
+fn slow_callers_are_cut() {
+    let cluster = Cluster::start(&["http.request_timeout=300ms", "http.max_connections=4"]);
+    let mut slow: Vec<_> = (0..3).map(|_| cluster.api()).collect();
+    slow[0].write(b"POST /goim/push/all?operation=1 HTT");
+    slow[1].write(b"POST /goim/push/all?operation=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf");
+    let answer = slow[1].answer();
+    assert_eq!(answer.status(), 408, "{answer}");
+    assert_eq!(answer.text(), r#"{"code":-400,"message":"the request took too long to arrive"}"#);
+    for (n, caller) in slow.iter_mut().enumerate() {
+        assert!(caller.is_closed(), "caller {n}");
+    }
+    // More than may talk at once: whoever waits has his turn when the slow ones are gone.
+    let _silent: Vec<_> = (0..4).map(|_| cluster.api()).collect();
+    assert_eq!(post(&cluster, "/goim/push/all?operation=1", b"x").status(), 200);
 }

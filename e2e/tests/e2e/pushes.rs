@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anser_e2e::{Client, Cluster, Dial, Packet, Transport};
+use anser_e2e::{Client, Cluster, Dial, Packet, Transport, eventually_eq};
 use anser_wire::websocket::Opcode;
 
 /// The token of goim's JavaScript example: 82 bytes.
@@ -244,5 +244,27 @@ fn anser_clients_get_reasons() {
         cluster.push_room("live://1", 5, "left");
         cluster.push_room("live://2", 5, "still here");
         assert_eq!(client.push(), (5, "still here".to_owned()));
+    }
+}
+
+/// An address for clients that take one read for one packet: what they are answered comes packet by
+/// packet, while the other addresses join what they can.
+#[test]
+fn an_address_with_one_write_for_each_packet() {
+    let cluster = Cluster::start(&[
+        "comet.tcp=[\"127.0.0.1:0\"]",
+        "comet.websocket=[\"127.0.0.2:0\"]",
+        "comet.one_write_per_packet=[\"127.0.0.1:0\"]",
+    ]);
+    for (transport, expected) in [(Transport::Tcp, 20), (Transport::WebSocket, 1)] {
+        let mut client = cluster.login(transport, "{}");
+        let requests = (0..20).flat_map(|seq| client.framed(&Packet::new(2, seq, "")));
+        let requests: Vec<u8> = requests.collect();
+        let before = cluster.metrics().get("comet_writes");
+        client.write(&requests);
+        for seq in 0..20 {
+            assert_eq!(client.packet().seq, seq);
+        }
+        eventually_eq("the writes are counted", expected, || cluster.metrics().get("comet_writes") - before);
     }
 }

@@ -135,7 +135,8 @@ impl Worker {
                     break;
                 }
             }
-            if out.len() > REPLY_BYTES {
+            let split = self.channels.get(slot).is_some_and(|channel| channel.one_write_per_packet);
+            if split || out.len() > REPLY_BYTES {
                 self.reply(slot, &out);
                 out.clear();
             }

@@ -222,6 +222,7 @@ impl Worker {
     /// Serves the pushes to everyone that have a speed limit, as far as it allows by now. While the worker
     /// drains there is no later, and no limit.
     fn serve_paced(&mut self) {
+        let mut next_end = u64::MAX;
         for mut paced in std::mem::take(&mut self.paced) {
             let allowed = paced.began.elapsed().as_secs_f64() * f64::from(paced.per_second);
             let allowed = if self.drain.is_some() { u64::MAX } else { allowed as u64 + 1 };
@@ -236,10 +237,16 @@ impl Worker {
             paced.sent += slots.len() as u64;
             self.serve(&slots, &mut Batch::new(vec![paced.push.clone()]));
             if paced.next < self.channels.end() {
+                let left = u64::from(self.channels.end() - paced.next);
+                next_end = next_end.min(left * 1_000_000 / u64::from(paced.per_second));
                 self.paced.push(paced);
             } else {
-                release(&self.shared.everyone[self.id], &[paced.push]);
+                release(&self.shared.paced[self.id], &[paced.push]);
             }
+        }
+        if !self.paced.is_empty() {
+            let share = &self.shared.paced[self.id];
+            share.round_ends.store(self.shared.micros() + next_end, Ordering::Relaxed);
         }
     }
 
@@ -261,8 +268,8 @@ impl Worker {
     /// Writes a batch to one connection: in one system call when nothing waits for it. Whether that was
     /// all; what was not is in its queue, or lost and counted.
     fn serve_one(&mut self, slot: u32, batch: &mut Batch) -> bool {
-        let split = self.shared.config.one_write_per_packet && batch.pushes.len() > 1;
         let Some(channel) = self.channels.get_mut(slot) else { return false };
+        let split = channel.one_write_per_packet && batch.pushes.len() > 1;
         if channel.wire.is_closing() {
             return false;
         }
@@ -428,7 +435,7 @@ impl Worker {
             return;
         };
         let websocket = channel.wire.is_websocket();
-        let split = self.shared.config.one_write_per_packet;
+        let split = channel.one_write_per_packet;
         let before = outbound.bytes();
         let result = outbound.flush(&mut channel.transport, websocket, split, &mut self.tally.accepted);
         self.tally.outbound += outbound.bytes() as isize - before as isize;

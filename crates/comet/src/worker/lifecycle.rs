@@ -35,15 +35,16 @@ pub(super) enum Login {
 
 impl Worker {
     pub(super) fn accept(&mut self, accepted: Accepted) {
-        let Accepted { socket, remote, websocket } = accepted;
+        let Accepted { socket, remote, kind } = accepted;
         let limits = &self.shared.limits;
-        let wire = if websocket {
+        let wire = if kind.websocket {
             Connection::websocket(self.now, limits)
         } else {
             Connection::tcp(self.now, limits)
         };
         let deadline = wire.deadline();
-        let channel = Channel::new(wire, Transport::Local(socket), remote);
+        let mut channel = Channel::new(wire, Transport::Local(socket), remote);
+        channel.one_write_per_packet = kind.one_write_per_packet;
         if let Some(handle) = self.install(channel) {
             self.handshakes.push(handle, deadline);
             if self.drain.is_some() {
@@ -74,7 +75,7 @@ impl Worker {
             return self.place(slot, auth, answer, rest);
         }
         let handle = self.channels.handle(slot);
-        let question = Question::Login { answer, inbox: self.inbox.clone(), handle, auth };
+        let question = Question::Login { answer, shared: self.shared.clone(), worker: self.id, handle, auth };
         if self.shared.lane.try_send(question).is_err() {
             self.end(slot, close_code::TRY_AGAIN, "too many are logging in", "login_queue");
             return Login::Elsewhere;
@@ -236,7 +237,7 @@ impl Worker {
 
     /// Another connection has come with the same key.
     fn replace(&mut self, slot: u32) {
-        let mut out = Vec::new();
+        let mut notice = Vec::new();
         if let Some(channel) = self.channels.get(slot) {
             super::clients::refuse(
                 channel,
@@ -244,16 +245,19 @@ impl Worker {
                 anser_wire::anser::REPLACED,
                 false,
                 "another connection has this key now: give each device its own",
-                &mut out,
+                &mut notice,
             );
         }
-        self.reply(slot, &out);
-        self.end(slot, close_code::POLICY, "replaced by a newer connection", "replaced");
+        self.end_with(slot, notice, close_code::POLICY, "replaced by a newer connection", "replaced");
     }
 
     /// Ends a connection from our side.
     pub(super) fn end(&mut self, slot: u32, code: u16, reason: &str, why: &'static str) {
-        let mut out = Vec::new();
+        self.end_with(slot, Vec::new(), code, reason, why);
+    }
+
+    /// Ends a connection from our side, after a last packet.
+    fn end_with(&mut self, slot: u32, mut out: Vec<u8>, code: u16, reason: &str, why: &'static str) {
         let Some(channel) = self.channels.get_mut(slot) else { return };
         channel.wire.end(self.now, code, reason, &self.shared.limits, &mut out);
         self.close(slot, &out, why);
@@ -282,13 +286,12 @@ impl Worker {
             self.reply(slot, last);
         }
         let Some(channel) = self.channels.get(slot) else { return };
-        if channel.wire.is_closed() {
+        let closed = channel.wire.is_closed();
+        if channel.is_pending() && (!closed || !last.is_empty()) {
+            // A full socket takes the last word later, or never.
+            self.lingering.push(self.channels.handle(slot), self.now + self.shared.limits.linger);
+        } else if closed {
             self.remove(slot, why);
-            return;
-        }
-        if channel.is_pending() {
-            let deadline = channel.wire.deadline();
-            self.lingering.push(self.channels.handle(slot), deadline);
         } else {
             self.finish(slot);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anser_api::comet::{OnOverflow, PushError, Target};
+use anser_api::comet::{Comet as _, Flow, OnOverflow, PushError, Target};
 use anser_api::settings::Span;
 use anser_wire::anser::Draining;
 use anser_wire::operation::{AUTH, DRAINING};
@@ -11,7 +11,7 @@ use anser_wire::packet::Header;
 use prost::Message as _;
 
 use super::fixture::{
-    Client, EVERYONE, Edge, Item, Kind, Login, PATIENCE, becomes, keys, number, numbered, room,
+    Client, EVERYONE, Edge, Item, Kind, Login, PATIENCE, becomes, keys, now, number, numbered, room,
 };
 
 /// Reads what a client is told at the end; the time after which it may come back.
@@ -254,4 +254,30 @@ fn dropping_the_comet_ends_its_threads() {
         assert_eq!(edge.logic.times_over(session), 1);
     }
     assert!(edge.is_deaf());
+}
+
+/// A client whose login is answered when everything is over has no session either.
+#[test]
+fn a_login_that_is_answered_after_the_end_leaves_no_session() {
+    let edge = Edge::start(|config| config.drain_limit = Span::secs(1));
+    let (token, verdict) = edge.logic.later();
+    let mut client = edge.connect(Kind::WebSocket);
+    client.send(AUTH, &token);
+    becomes(&1, || edge.logic.asked().len());
+    edge.drain();
+    let connected = edge.logic.connected(&Login::new("one"));
+    let session = connected.session.clone();
+    verdict.send(Ok(connected)).unwrap();
+    becomes(&1, || edge.logic.times_over(&session));
+}
+
+/// There is nobody left whose flow could be switched.
+#[test]
+fn a_switch_after_the_end_is_refused() {
+    let edge = Edge::start(|_| {});
+    let client = edge.log_in(Kind::Tcp, &Login::new("one"));
+    let session = client.session();
+    drop(client);
+    edge.drain();
+    assert!(matches!(now(edge.comet().switch(session, Flow::Live)), Err(PushError::Draining)));
 }

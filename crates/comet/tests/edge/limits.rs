@@ -285,7 +285,9 @@ fn one_write_per_packet_is_what_it_says() {
             for target in [keys(&["one"]), room("live://1"), EVERYONE] {
                 let edge = Edge::start(|config| {
                     config.workers = 1;
-                    config.one_write_per_packet = split;
+                    if split {
+                        config.one_write_per_packet = config.tcp.clone();
+                    }
                 });
                 let mut client = edge.log_in(kind, &Login::new("one").room("live://1"));
                 let blocked = edge.block(0);
@@ -302,6 +304,30 @@ fn one_write_per_packet_is_what_it_says() {
                 becomes(&true, || writes() >= expected);
                 assert_eq!(writes(), expected, "{target:?} over {kind:?}");
             }
+        }
+    }
+}
+
+/// So are the answers to requests that came together.
+#[test]
+fn one_write_per_packet_holds_for_answers() {
+    for (split, expected) in [(false, 1), (true, 3)] {
+        for kind in Kind::SOCKETS {
+            let edge = Edge::start(|config| {
+                if split {
+                    config.one_write_per_packet = config.tcp.clone();
+                }
+            });
+            let mut client = edge.log_in(kind, &Login::new("one"));
+            becomes(&true, || edge.metric("writes_total") > 0);
+            let before = edge.metric("writes_total");
+            let header = |seq| Header { ver: 1, op: HEARTBEAT, seq };
+            let requests: Vec<u8> = (5..8).flat_map(|seq| client.encode(header(seq), b"")).collect();
+            client.send_raw(&requests);
+            for seq in 5..8 {
+                client.expect_reply(header(seq).reply(HEARTBEAT_REPLY), &[0; 4]);
+            }
+            becomes(&expected, || edge.metric("writes_total") - before);
         }
     }
 }

@@ -261,3 +261,33 @@ fn logic_is_asked_with_all_that_is_known() {
         assert_eq!(edge.logic.asked().pop().unwrap().token, token);
     }
 }
+
+/// Answers that are waited for are bounded in number: above it a client is told to try again.
+#[test]
+fn too_many_logins_at_once_are_turned_away() {
+    /// What the lane asks, and what waits for it.
+    const MOST: usize = 256 + 4096;
+    let edge = Edge::start(|_| {});
+    let waiting: Vec<_> = (0..MOST)
+        .map(|_| {
+            // It need not stay for the question to be out.
+            let (token, verdict) = edge.logic.later();
+            edge.connect(Kind::Tcp).send(AUTH, &token);
+            verdict
+        })
+        .collect();
+    becomes(&MOST, || edge.logic.asked().len());
+    let (token, _verdict) = edge.logic.later();
+    let mut client = edge.connect(Kind::WebSocket);
+    client.send(AUTH, &token);
+    assert_eq!(client.end(), Some((1013, "too many are logging in".into())));
+    assert_eq!(edge.closed("login_queue"), 1);
+    drop(waiting);
+    becomes(&true, || {
+        let (token, verdict) = edge.logic.later();
+        let mut client = edge.connect(Kind::WebSocket);
+        client.send(AUTH, &token);
+        let _ = verdict.send(Ok(edge.logic.connected(&Login::new("one"))));
+        matches!(client.item(), Item::Packet(_))
+    });
+}

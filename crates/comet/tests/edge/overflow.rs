@@ -4,8 +4,8 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use anser_wire::anser::Dropped;
-use anser_wire::operation::{CHANGE_ROOM, DROPPED};
+use anser_wire::anser::{self, Dropped};
+use anser_wire::operation::{CHANGE_ROOM, DROPPED, ERROR};
 use anser_wire::packet::Header;
 use prost::Message as _;
 
@@ -289,5 +289,48 @@ fn the_budget_closes_the_worst_and_not_the_good() {
             assert_eq!(edge.snapshot().lost, edge.lost("budget"));
             becomes(&(250 + 2 * n), || edge.snapshot().delivered + edge.lost("budget"));
         }
+    }
+}
+
+/// A client that is replaced while its socket is full hears of it behind what it has got: what waits is
+/// lost, the last word is not.
+#[test]
+fn the_last_word_waits_for_a_full_socket() {
+    for kind in Kind::ALL {
+        let edge = narrow();
+        let [slow_key, reader_key] = two_keys(&edge);
+        let mut slow = edge.log_in_narrow(kind, &Login::new(&slow_key).anser());
+        let mut reader = edge.log_in(kind, &Login::new(&reader_key));
+        feed(&edge, &slow_key, &mut reader, 0..400);
+        assert!(edge.lost("overflow") > 0);
+        let _new = edge.log_in(kind, &Login::new(&slow_key).anser());
+        let mut next = 0;
+        let last = loop {
+            let packet = slow.next();
+            if packet.header.op == ERROR {
+                break packet;
+            }
+            assert_eq!(number(&packet.body), next, "to {slow:?}");
+            next += 1;
+        };
+        assert_eq!(anser::Error::decode(&*last.body).unwrap().code, "replaced");
+        let code = slow.end().map(|(code, _)| code);
+        assert_eq!(code, (kind == Kind::WebSocket).then_some(1008), "to {slow:?}");
+    }
+}
+
+/// But not for ever, if it never reads.
+#[test]
+fn the_last_word_does_not_wait_for_ever() {
+    for kind in Kind::ALL {
+        let edge = narrow();
+        let [slow_key, reader_key] = two_keys(&edge);
+        let _slow = edge.log_in_narrow(kind, &Login::new(&slow_key).anser());
+        let mut reader = edge.log_in(kind, &Login::new(&reader_key));
+        feed(&edge, &slow_key, &mut reader, 0..400);
+        let _new = edge.log_in(kind, &Login::new(&slow_key).anser());
+        assert_eq!(edge.snapshot().open, 3);
+        becomes(&2, || edge.snapshot().open);
+        assert_eq!(edge.metric("outbound_bytes"), 0);
     }
 }

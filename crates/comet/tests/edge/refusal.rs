@@ -275,3 +275,30 @@ fn nothing_is_lost_to_whoever_tries_again() {
     assert_eq!(edge.snapshot().lost, 0);
     assert!(edge.metric("pushes_refused_total") > 0, "the queues were never full");
 }
+
+/// Pushes at a speed wait in places of their own: when those are full, no other push is refused, and
+/// whoever is refused is told how long one of them will take.
+#[test]
+fn pushes_at_a_speed_stand_in_nobodys_way() {
+    let edge = Edge::start(|config| {
+        config.workers = 1;
+        config.room_queue = 2;
+    });
+    let mut clients: Vec<Client> =
+        (0..9).map(|n| edge.log_in(Kind::ALL[n % 3], &Login::new(&format!("device {n}")))).collect();
+    let slowly = Target::All { speed: 3 };
+    for n in 0..2 {
+        edge.push(slowly.clone(), 1000, &numbered(n, 20));
+    }
+    let hint = || match edge.try_push(slowly.clone(), 1000, b"refused", OnOverflow::Drop) {
+        Err(PushError::Exhausted { retry_after }) => retry_after.as_millis() > 100,
+        other => panic!("{other:?}"),
+    };
+    becomes(&true, hint);
+    for _ in 0..10 {
+        edge.push(EVERYONE, 1000, b"at once");
+        for client in &mut clients {
+            while client.push().1 != b"at once" {}
+        }
+    }
+}

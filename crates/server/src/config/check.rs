@@ -112,6 +112,15 @@ impl Config {
                 "give one of them an address, such as comet.tcp = [\"127.0.0.1:3101\"]",
             ));
         }
+        for address in &self.comet.one_write_per_packet {
+            if !self.comet.tcp.contains(address) && !self.comet.websocket.contains(address) {
+                complaints.push(Complaint::new(
+                    "comet.one_write_per_packet",
+                    format!("comet.one_write_per_packet = {address} is no address that clients connect to"),
+                    "write it like its entry in comet.tcp or comet.websocket, or add it there",
+                ));
+            }
+        }
         for (n, (key, address)) in addresses.iter().enumerate() {
             if let Some((first_key, first)) = addresses[..n].iter().find(|(_, first)| clash(*first, *address))
             {

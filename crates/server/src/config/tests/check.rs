@@ -63,6 +63,12 @@ fn listeners() {
     taken("127.0.0.1:0", "127.0.0.1:0").unwrap();
     taken("0.0.0.0:1", "[::]:1").unwrap();
     assert_eq!(
+        told_of_flag("comet.one_write_per_packet=[\"127.0.0.1:3103\"]"),
+        "--set comet.one_write_per_packet: comet.one_write_per_packet = 127.0.0.1:3103 is no address that \
+         clients connect to: write it like its entry in comet.tcp or comet.websocket, or add it there"
+    );
+    load("", &[], &["comet.one_write_per_packet=[\"127.0.0.1:3101\", \"127.0.0.1:3102\"]"]).unwrap();
+    assert_eq!(
         told_of_flag("http.bind=127.0.0.1:3102"),
         "--set http.bind: http.bind = 127.0.0.1:3102 is already taken by comet.websocket = 127.0.0.1:3102: \
          choose another port for one of them"
