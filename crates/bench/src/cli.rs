@@ -51,7 +51,7 @@ pub(crate) enum Command {
     /// One room: the cost of a delivery, the time to the last member, the most that it takes.
     ///
     /// cost: one message at a time, at --rate; the server's CPU for each delivery in pairs with the
-    /// floor's, and its system calls for each delivery by a short run under strace. last: the same run,
+    /// floor's, and its system calls for each delivery in a short run that perf, or else strace, counts. last: the same run,
     /// from the post to the arrival at the last member, in pairs with the floor's loop. saturation:
     /// --posters push as fast as they are accepted for --seconds, and come back after the time told when
     /// they are refused; what the receivers got, lost, and in which order.
@@ -69,8 +69,9 @@ pub(crate) enum Command {
     ///
     /// All connections are members of one room. First --posters push to keys as fast as they are accepted,
     /// and at --rate. Then a short saturation finds what the room takes, and the room runs at --share of
-    /// it while pushes to keys go on at --rate: to members of the room, and to 100 connections of a
-    /// separate process that are in no room (whose latency has no queue of the fleet in it).
+    /// it while pushes to keys go on at --rate: to members of the room in the process that reads for all of
+    /// them (whose own queue is in that latency), to 100 members with a process of their own, and to 100
+    /// connections in no room.
     ///
     /// Defaults: --connections 18000 --rate 100 --seconds 10 --posters 4
     Unicast {

@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table")]
 
 mod calibrate;
+mod calls;
 mod cli;
 mod clock;
 mod command;
@@ -28,7 +29,6 @@ mod sequence;
 mod server;
 mod stamp;
 mod statistics;
-mod strace;
 mod usage;
 
 use std::process::ExitCode;

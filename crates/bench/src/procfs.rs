@@ -97,6 +97,18 @@ pub(crate) fn is_traced(pid: u32) -> bool {
     })
 }
 
+/// How many threads a process has.
+pub(crate) fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+}
+
+/// How many events of perf a process has open.
+pub(crate) fn perf_events(pid: u32) -> usize {
+    let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };
+    let links = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
+    links.filter(|link| link.to_string_lossy().contains("perf_event")).count()
+}
+
 /// The kernel's version.
 pub(crate) fn kernel() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(|_| "unknown".into(), |v| v.trim().into())

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::{cpu, delivery, posted, worst};
+use crate::calls::{Counter, Tool};
 use crate::cli::Mode;
 use crate::clock;
 use crate::control::Transport;
@@ -16,17 +17,19 @@ use crate::latency::Latency;
 use crate::load::{self, Pace, Posted, Poster, Target};
 use crate::server::Server;
 use crate::statistics::Pairs;
-use crate::strace::{Strace, most_frequent};
 use crate::usage::{Parties, Usage};
 
 /// Messages before timing starts: buffers grow, caches fill.
 const WARM_UP: u64 = 3;
 
-/// Messages under strace, each to every member.
+/// Messages while perf counts system calls, each to every member.
+const COUNTED: u64 = 20;
+
+/// The same under strace, which is slow.
 const TRACED: u64 = 3;
 
-/// Length of the saturated stretch under strace.
-const TRACED_SATURATION: Duration = Duration::from_secs(3);
+/// Length of the saturated stretch while system calls are counted.
+const COUNTED_SATURATION: Duration = Duration::from_secs(3);
 
 /// Measures what `modes` say.
 pub(crate) fn run(lab: &mut Lab, modes: &[Mode]) -> anyhow::Result<()> {
@@ -201,26 +204,43 @@ fn floor_message(
     Ok((sent.from, last))
 }
 
-/// A row on the system calls of a delivery.
+/// A row on the system calls of a delivery, one message at a time.
 fn system_calls(lab: &mut Lab, server: &Server, fleet: &mut Fleet, room: &mut Room) -> anyhow::Result<()> {
+    count_calls(lab, server, fleet, |tool, fleet| {
+        let messages = if tool == Tool::Perf { COUNTED } else { TRACED };
+        for _ in 0..messages {
+            let said = || format!("while {} counts; the server said:\n{}", tool.name(), server.said());
+            room.message(fleet).with_context(said)?;
+        }
+        Ok(())
+    })
+}
+
+/// A row on the system calls of a delivery while `load` runs.
+fn count_calls(
+    lab: &mut Lab,
+    server: &Server,
+    fleet: &mut Fleet,
+    load: impl FnOnce(Tool, &mut Fleet) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     const NAME: &str = "system calls for a delivery";
-    lab.progress.phase("a few messages under strace");
-    let strace = match Strace::attach(server.pids(), &lab.folder()) {
-        Ok(strace) => strace,
+    lab.progress.phase("counting system calls");
+    let counter = match Counter::attach(server.pids(), &lab.folder()) {
+        Ok(counter) => counter,
         Err(error) => {
             lab.report.row(NAME, None, "calls").note(format!("skipped: {error:#}"));
             return Ok(());
         }
     };
-    for _ in 0..TRACED {
-        room.message(fleet).with_context(|| format!("under strace; the server said:\n{}", server.said()))?;
-    }
-    let calls = strace.finish()?;
+    let tool = counter.tool;
+    load(tool, fleet)?;
+    let calls = counter.finish()?;
     let deliveries = fleet.report()?.count.received;
-    let total: u64 = calls.values().sum();
-    lab.report
-        .row(NAME, total as f64 / deliveries as f64, "calls")
-        .note(format!("of all threads, {deliveries} deliveries: {}", most_frequent(&calls)));
+    lab.report.row(NAME, calls.total as f64 / deliveries as f64, "calls").note(format!(
+        "of all threads, by {}, {deliveries} deliveries: {}",
+        tool.name(),
+        calls.most_frequent()
+    ));
     Ok(())
 }
 
@@ -248,7 +268,10 @@ fn saturation(lab: &mut Lab, transport: Transport, size: u64) -> anyhow::Result<
     let merged = haul.count.received as f64 / haul.reads as f64;
     report.row("messages for a recv of a client", merged, "messages");
     cpu(report, &usage);
-    merging(lab, &server, &mut fleet, &mut posters, size)
+    count_calls(lab, &server, &mut fleet, |_, fleet| {
+        let sum = saturate(&server, &mut posters, COUNTED_SATURATION)?;
+        fleet.drain(sum.accepted * size)
+    })
 }
 
 /// Posters of one room, each with its own stream.
@@ -261,33 +284,4 @@ pub(super) fn room_posters(lab: &Lab) -> Vec<Poster> {
 pub(super) fn saturate(server: &Server, posters: &mut [Poster], time: Duration) -> anyhow::Result<Posted> {
     let mut posters: Vec<_> = posters.iter_mut().map(|poster| (poster, Pace::Full)).collect();
     Ok(Posted::sum(&load::run(server.http, &mut posters, time)?))
-}
-
-/// A row on how many deliveries share a system call.
-fn merging(
-    lab: &mut Lab,
-    server: &Server,
-    fleet: &mut Fleet,
-    posters: &mut [Poster],
-    size: u64,
-) -> anyhow::Result<()> {
-    const NAME: &str = "system calls for a delivery";
-    lab.progress.phase("saturated under strace");
-    let strace = match Strace::attach(server.pids(), &lab.folder()) {
-        Ok(strace) => strace,
-        Err(error) => {
-            lab.report.row(NAME, None, "calls").note(format!("skipped: {error:#}"));
-            return Ok(());
-        }
-    };
-    let sum = saturate(server, posters, TRACED_SATURATION)?;
-    fleet.drain(sum.accepted * size)?;
-    let calls = strace.finish()?;
-    let deliveries = fleet.report()?.count.received;
-    let total: u64 = calls.values().sum();
-    lab.report.row(NAME, total as f64 / deliveries as f64, "calls").note(format!(
-        "under strace, which slows the server down; {deliveries} deliveries: {}",
-        most_frequent(&calls)
-    ));
-    Ok(())
 }
