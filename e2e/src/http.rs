@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use crate::patience::{PATIENCE, eventually};
 
@@ -41,6 +42,18 @@ impl Http {
         request.push_str("\r\n");
         self.write(&[request.as_bytes(), body].concat());
         self.answer()
+    }
+
+    /// Sends this request again and again, and reads nothing, until the server takes no more of them.
+    #[must_use]
+    #[track_caller]
+    pub fn into_deaf(mut self, request: &str) -> Self {
+        let many = request.repeat(100);
+        self.stream
+            .set_write_timeout(Some(Duration::from_millis(100)))
+            .expect("a limit above zero can be set");
+        while self.stream.write_all(many.as_bytes()).is_ok() {}
+        self
     }
 
     /// Sends these bytes, and nothing else.

@@ -61,6 +61,13 @@ pub enum PushError {
         /// The limit.
         max: usize,
     },
+    /// The users have more connections than the setting `logic.push_connections` allows for one push: send
+    /// several with fewer users, or raise it.
+    #[error("the users of a push have more than {max} connections")]
+    TooMany {
+        /// The limit.
+        max: usize,
+    },
     /// The comet is going away, and its clients with it. Send it to another.
     #[error("this server is shutting down")]
     Draining,

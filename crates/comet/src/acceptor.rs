@@ -99,6 +99,7 @@ impl Acceptor {
         let mut events = Events::with_capacity(16);
         // Whether a listener may have more than was taken. Readiness comes once, so this is remembered.
         let mut ready = vec![true; self.listeners.len()];
+        let mut first = 0_usize;
         let mut wait = None;
         while !self.stop.flag.load(Ordering::Acquire) {
             let timeout = wait.or(if ready.contains(&true) { Some(Duration::ZERO) } else { None });
@@ -115,10 +116,13 @@ impl Acceptor {
                 }
             }
             wait = None;
-            for (at, ready) in ready.iter_mut().enumerate() {
-                if *ready && wait.is_none() {
+            // Another one begins each time: what there is for all of them goes to each in turn.
+            first += 1;
+            for n in 0..ready.len() {
+                let at = (first + n) % ready.len();
+                if ready[at] && wait.is_none() {
                     match self.accept_some(at) {
-                        Next::Drained => *ready = false,
+                        Next::Drained => ready[at] = false,
                         Next::More => {}
                         Next::Wait(time) => wait = Some(time),
                     }
@@ -134,7 +138,7 @@ impl Acceptor {
             {
                 return Next::Wait(Duration::from_millis(1));
             }
-            if let Err(millis) = self.rate.take(self.shared.now()) {
+            if let Err(millis) = self.rate.look(self.shared.now()) {
                 return Next::Wait(Duration::from_millis(millis));
             }
             let listener = &self.listeners[at];
@@ -167,6 +171,8 @@ impl Acceptor {
             abort_on_close(&socket);
             return;
         }
+        // Only who comes in uses up the rate: one address cannot take it from all others.
+        self.rate.take();
         self.shared.stats.accepted.fetch_add(1, Ordering::Relaxed);
         self.deal(Accepted { socket, remote, kind });
     }

@@ -1,7 +1,7 @@
 //! Who may connect: how many in all, how many from one address, how many a second.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -37,6 +37,7 @@ impl Admission {
 
     /// Counts a connection in, or says why not.
     pub(crate) fn enter(&self, ip: IpAddr) -> Result<(), Refusal> {
+        let ip = network(ip);
         let mut by_ip = self.by_ip();
         if self.open.load(Ordering::Relaxed) >= self.max {
             return Err(Refusal::Full);
@@ -52,6 +53,7 @@ impl Admission {
 
     /// Counts a connection out.
     pub(crate) fn leave(&self, ip: IpAddr) {
+        let ip = network(ip);
         let mut by_ip = self.by_ip();
         self.open.fetch_sub(1, Ordering::Relaxed);
         if let Some(count) = by_ip.get_mut(&ip) {
@@ -65,6 +67,14 @@ impl Admission {
     /// Connections that are open, authenticated or not.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+}
+
+/// What counts as one address: over IPv6 the /64, as every customer has one to choose from.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 
@@ -87,8 +97,8 @@ impl Rate {
         (u64::from(per_second) * 100).max(1000)
     }
 
-    /// Takes one, or says in how many milliseconds there will be one.
-    pub(crate) fn take(&mut self, now: Instant) -> Result<(), u64> {
+    /// Whether there is one to [take](Self::take), or in how many milliseconds there will be.
+    pub(crate) fn look(&mut self, now: Instant) -> Result<(), u64> {
         if self.per_second == 0 {
             return Ok(());
         }
@@ -100,8 +110,12 @@ impl Rate {
         if self.tokens < 1000 {
             return Err((1000 - self.tokens).div_ceil(rate));
         }
-        self.tokens -= 1000;
         Ok(())
+    }
+
+    /// Takes one that is there.
+    pub(crate) fn take(&mut self) {
+        self.tokens = self.tokens.saturating_sub(1000);
     }
 }
 
@@ -126,13 +140,27 @@ mod tests {
     }
 
     #[test]
+    fn a_network_of_ipv6_counts_as_one_address() {
+        let admission = Admission::new(9, 1);
+        let enter = |ip: &str| admission.enter(ip.parse().unwrap());
+        assert_eq!(enter("2001:db8:0:1::1"), Ok(()));
+        assert_eq!(enter("2001:db8:0:1:ffff::2"), Err(Refusal::FullForAddress));
+        assert_eq!(enter("2001:db8:0:2::1"), Ok(()));
+        admission.leave("2001:db8:0:1:9::9".parse().unwrap());
+        assert_eq!(enter("2001:db8:0:1::3"), Ok(()));
+    }
+
+    #[test]
     fn a_rate_is_kept_over_a_second() {
         let mut rate = Rate::new(100, Instant::ZERO);
         let mut taken = 0;
         let mut now = 0;
         while now < 1000 {
-            match rate.take(Instant(now)) {
-                Ok(()) => taken += 1,
+            match rate.look(Instant(now)) {
+                Ok(()) => {
+                    rate.take();
+                    taken += 1;
+                }
                 Err(wait) => now += wait,
             }
         }

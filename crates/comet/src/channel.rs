@@ -45,6 +45,8 @@ pub(crate) struct Channel {
     pub(crate) blocked: bool,
     /// Reading rests until the replies that wait have been taken.
     pub(crate) paused: bool,
+    /// Reading rests until the answer to its authentication is there.
+    pub(crate) asking: bool,
     /// In the list of connections to flush at the end of this turn.
     pub(crate) touched: bool,
     /// In the list of connections with more to read.
@@ -71,6 +73,7 @@ impl Channel {
             one_write_per_packet: false,
             blocked: false,
             paused: false,
+            asking: false,
             touched: false,
             readable: false,
             hung_up: false,

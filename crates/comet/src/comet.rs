@@ -109,14 +109,15 @@ impl Bound {
         }
         let lane = login::start(&runtime);
         let shared = Arc::new(Shared::new(self.config, logic, inboxes.into(), lane, runtime));
-        let mut threads = Vec::with_capacity(count + 1);
+        let (acceptor, stop) = Acceptor::new(self.listeners, shared.clone())?;
+        // From here on, what has been started ends with this.
+        let comet = Comet { shared: shared.clone(), stop, threads: Mutex::default() };
         for (id, poll) in polls.into_iter().enumerate() {
             let worker = Worker::new(id, poll, shared.clone());
-            threads.push(std::thread::Builder::new().name(format!("comet-{id}")).spawn(|| worker.run())?);
+            comet.spawn(format!("comet-{id}"), || worker.run())?;
         }
-        let (acceptor, stop) = Acceptor::new(self.listeners, shared.clone())?;
-        threads.push(std::thread::Builder::new().name("comet-accept".into()).spawn(|| acceptor.run())?);
-        Ok(Comet { shared, stop, threads: Mutex::new(threads) })
+        comet.spawn("comet-accept".into(), || acceptor.run())?;
+        Ok(comet)
     }
 }
 
@@ -172,17 +173,43 @@ impl Comet {
         Ok(foreign(inbox, handle))
     }
 
+    fn spawn(&self, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        /// Tells when its thread panics.
+        struct Alarm(Arc<Shared>);
+        impl Drop for Alarm {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0.failed.send_replace(true);
+                }
+            }
+        }
+        let alarm = Alarm(self.shared.clone());
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let _alarm = alarm;
+            run();
+        })?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
+    /// Waits until a thread of the edge has panicked. Its connections are gone, and pushes to them are
+    /// refused from then on: the process had better end.
+    pub async fn failed(&self) {
+        let mut failed = self.shared.failed.subscribe();
+        // The other end lives as long as this comet.
+        let _ = failed.wait_for(|failed| *failed).await;
+    }
+
     /// Stops accepting, writes what is queued, sends everyone away, and ends within the limit of the
     /// configuration.
     pub async fn drain(&self) {
         self.begin_drain();
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            while !thread.is_finished() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            // A worker that panicked has said so.
-            let _ = thread.join();
+        let all_done = || {
+            let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            threads.iter().all(JoinHandle::is_finished)
+        };
+        while !all_done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.shared.ended.store(true, Ordering::SeqCst);
         self.shared.sweep().await;

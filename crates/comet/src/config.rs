@@ -31,9 +31,9 @@ settings! {
         allow_unmasked: bool = true,
         /// Largest body of a push, in bytes.
         push_body: usize = 1_000_000,
-        /// Longest name of a room, in bytes.
+        /// Longest name of a room, in bytes. At most 4096.
         room_name: usize = 256,
-        /// Most rooms that one anser/1 connection may be in. goim's clients are in one at most.
+        /// Most rooms that one anser/1 connection may be in. goim's clients are in one at most. At least 1.
         rooms_per_connection: usize = 64,
         /// Most operations that one connection may take.
         operations_per_connection: usize = 256,
@@ -55,8 +55,8 @@ settings! {
         room_queue_bytes: usize = 256 << 10,
         /// Most deliveries that may wait on one worker before pushes to rooms are refused.
         backlog: usize = 1_000_000,
-        /// Most commands that wait for one worker before pushes are refused; 64 keys of a push count as one.
-        /// At least 64.
+        /// Most commands that wait for one worker before pushes are refused; 64 keys of a push, or 16 KiB of
+        /// it, count as one. At least 64, at most 16777216.
         commands: usize = 16_384,
         /// The kernel's send buffer of a connection, in bytes (the kernel doubles it). Small, so that a
         /// silent reader shows.

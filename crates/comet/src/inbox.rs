@@ -61,12 +61,25 @@ pub(crate) enum Command {
     Switch { session: Session, to: Flow },
 }
 
-/// Keys that weigh as much as one command.
+/// Keys that take one place.
 const KEYS_PER_PLACE: usize = 64;
 
+/// Bytes that take one place.
+const BYTES_PER_PLACE: usize = 16 << 10;
+
 /// The places that a push to so many keys takes.
-pub(crate) fn weight(keys: usize) -> usize {
-    keys.div_ceil(KEYS_PER_PLACE)
+pub(crate) fn weight(keys: usize, push: &Push) -> usize {
+    keys.div_ceil(KEYS_PER_PLACE).max(push.bytes(true).len().div_ceil(BYTES_PER_PLACE))
+}
+
+impl Command {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Keys { keys, push } => weight(keys.len(), push),
+            Self::Room { push, .. } | Self::All { push, .. } => weight(1, push),
+            Self::Switch { .. } => 1,
+        }
+    }
 }
 
 /// The receiving end belongs to one worker.
@@ -150,10 +163,7 @@ impl Inbox {
 
     pub(crate) fn take_command(&self) -> Option<Command> {
         let command = self.commands.pop()?;
-        self.cancel(match &command {
-            Command::Keys { keys, .. } => weight(keys.len()),
-            _ => 1,
-        });
+        self.cancel(command.weight());
         Some(command)
     }
 

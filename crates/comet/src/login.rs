@@ -8,12 +8,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use anser_api::Answer;
 use anser_api::logic::{Connected, Refused};
 use anser_wire::packet::Header;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::warn;
 
 use crate::inbox::Control;
 use crate::shared::Shared;
@@ -25,6 +28,9 @@ const OUTSTANDING: usize = 256;
 /// Most questions that wait to be asked. When that many wait, a client that wants in is turned away
 /// (it comes back by itself), and news that nobody waits for stays with the worker.
 const WAITING: usize = 4096;
+
+/// How long the lane waits for an answer that nobody else waits for.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A question that was not answered at once.
 pub(crate) enum Question {
@@ -69,12 +75,21 @@ pub(crate) fn start(runtime: &tokio::runtime::Handle) -> mpsc::Sender<Question> 
 
 async fn ask(question: Question) {
     match question {
-        Question::News(answer) => answer.await,
+        Question::News(answer) => {
+            if timeout(PATIENCE, answer).await.is_err() {
+                warn!("another role does not answer: it was not told of the end of a connection");
+            }
+        }
         Question::Login { answer, shared, worker, handle, auth } => {
-            let mut control = Control::LoggedIn { handle, auth, answer: answer.await };
+            // The client is sent away at its deadline; an answer just behind that is still looked at, as
+            // there may be a session to give back.
+            let limit = shared.config.handshake_timeout.0 + PATIENCE;
+            let late = |_| Err(Refused::Unavailable("logic does not answer".into()));
+            let answer = timeout(limit, answer).await.unwrap_or_else(late);
+            let mut control = Control::LoggedIn { handle, auth, answer };
             while let Err(refused) = shared.inboxes[worker].control(control) {
                 control = refused;
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
             // The worker has it, or has ended: then whoever is the later of the two sees the other.
             if shared.ended.load(Ordering::SeqCst) {

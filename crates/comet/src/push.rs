@@ -32,7 +32,7 @@ impl Shared {
                 Some(room) => {
                     let push = encode();
                     let _one_order = room.order.lock().unwrap_or_else(PoisonError::into_inner);
-                    self.push_to_members(&room.shares, &push, |_| Command::Room {
+                    self.push_to_members(&room.shares, false, &push, |_| Command::Room {
                         room: room.clone(),
                         push: push.clone(),
                     })
@@ -43,7 +43,7 @@ impl Shared {
                 let _one_order = self.everyone_order.lock().unwrap_or_else(PoisonError::into_inner);
                 let workers = self.inboxes.len() as u32;
                 let queue = if speed == 0 { &self.everyone } else { &self.paced };
-                self.push_to_members(queue, &push, |worker| {
+                self.push_to_members(queue, true, &push, |worker| {
                     // The remainder of the division goes to the first workers.
                     let share = speed / workers + u32::from((worker as u32) < speed % workers);
                     let speed = if speed == 0 { 0 } else { share.max(1) };
@@ -78,13 +78,18 @@ impl Shared {
             by_worker[self.worker_of(&key)].push(key);
         }
         let busy: Vec<usize> = (0..by_worker.len()).filter(|worker| !by_worker[*worker].is_empty()).collect();
+        if busy.is_empty() {
+            return Ok(());
+        }
+        let push = encode();
+        let weight = |worker: usize| weight(by_worker[worker].len(), &push);
         let cancel = |workers: &[usize]| {
             for worker in workers {
-                self.inboxes[*worker].cancel(weight(by_worker[*worker].len()));
+                self.inboxes[*worker].cancel(weight(*worker));
             }
         };
         for (done, worker) in busy.iter().enumerate() {
-            if !self.inboxes[*worker].reserve(weight(by_worker[*worker].len())) {
+            if !self.inboxes[*worker].reserve(weight(*worker)) {
                 cancel(&busy[..done]);
                 return Err(PushError::Exhausted { retry_after: self.retry_after() });
             }
@@ -94,7 +99,6 @@ impl Shared {
             cancel(&busy);
             return Err(PushError::Draining);
         }
-        let push = encode();
         for worker in busy {
             let keys = std::mem::take(&mut by_worker[worker]).into_boxed_slice();
             self.inboxes[worker].send(Command::Keys { keys, push: push.clone() });
@@ -107,20 +111,19 @@ impl Shared {
     fn push_to_members(
         &self,
         shares: &[Share],
+        everyone: bool,
         push: &Arc<frame::Push>,
         command: impl Fn(usize) -> Command,
     ) -> Result<(), PushError> {
-        let everyone =
-            [&self.everyone, &self.paced].into_iter().any(|all| std::ptr::eq(shares, &raw const **all));
-        let len = push.bytes(true).len();
+        let (len, weight) = (push.bytes(true).len(), weight(1, push));
         let busy: Vec<usize> = (0..shares.len())
             .filter(|worker| everyone || shares[*worker].members.load(Ordering::Acquire) > 0)
             .collect();
         for (done, worker) in busy.iter().enumerate() {
-            if let Err(retry_after) = self.reserve(&shares[*worker], *worker, len) {
+            if let Err(retry_after) = self.reserve(&shares[*worker], *worker, len, weight) {
                 for worker in &busy[..done] {
                     give_back(&shares[*worker], len);
-                    self.inboxes[*worker].cancel(1);
+                    self.inboxes[*worker].cancel(weight);
                 }
                 return Err(PushError::Exhausted { retry_after });
             }
@@ -129,7 +132,7 @@ impl Shared {
         if self.is_draining() {
             for worker in &busy {
                 give_back(&shares[*worker], len);
-                self.inboxes[*worker].cancel(1);
+                self.inboxes[*worker].cancel(weight);
             }
             return Err(PushError::Draining);
         }
@@ -139,7 +142,7 @@ impl Shared {
         Ok(())
     }
 
-    fn reserve(&self, share: &Share, worker: usize, len: usize) -> Result<(), Duration> {
+    fn reserve(&self, share: &Share, worker: usize, len: usize, weight: usize) -> Result<(), Duration> {
         let inbox = &self.inboxes[worker];
         if inbox.backlog.load(Ordering::Relaxed) > self.config.backlog as u64 {
             return Err(self.retry_after());
@@ -153,7 +156,7 @@ impl Shared {
             let left = share.round_ends.load(Ordering::Relaxed).saturating_sub(self.micros());
             return Err(Duration::from_micros(left.clamp(1000, 5_000_000)));
         }
-        if !inbox.reserve(1) {
+        if !inbox.reserve(weight) {
             give_back(share, len);
             return Err(self.retry_after());
         }

@@ -11,7 +11,7 @@ use anser_api::logic::Logic;
 use anser_api::owner::Owner;
 use anser_wire::limits::Limits;
 use anser_wire::time::Instant;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::admission::Admission;
 use crate::config::Config;
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     /// Bytes that wait for connections, over all workers.
     pub(crate) outbound_bytes: AtomicUsize,
     pub(crate) draining: AtomicBool,
+    /// Whether a thread of the edge has panicked.
+    pub(crate) failed: watch::Sender<bool>,
     /// No worker runs any more.
     pub(crate) ended: AtomicBool,
     hasher: RandomState,
@@ -81,6 +83,7 @@ impl Shared {
             runtime,
             outbound_bytes: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            failed: watch::Sender::new(false),
             ended: AtomicBool::new(false),
             hasher: RandomState::new(),
             origin: std::time::Instant::now(),

@@ -70,7 +70,9 @@ impl<T> Slab<T> {
         (place.generation == handle.generation && place.value.is_some()).then_some(handle.slot)
     }
 
+    /// The handle of what is in `slot` now.
     pub(crate) fn handle(&self, slot: u32) -> Handle {
+        debug_assert!(self.get(slot).is_some(), "nobody has slot {slot}");
         Handle { slot, generation: self.slots[slot as usize].generation }
     }
 

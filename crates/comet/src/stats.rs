@@ -53,9 +53,11 @@ pub(crate) enum Lost {
     Budget,
     /// The connection closed while the push waited for it.
     Closed,
+    /// The server ended before the push had its turn.
+    Draining,
 }
 
-const LOST_NAMES: [&str; 3] = ["overflow", "budget", "closed"];
+const LOST_NAMES: [&str; 4] = ["overflow", "budget", "closed", "draining"];
 
 /// Counters of one comet.
 #[derive(Debug, Default)]

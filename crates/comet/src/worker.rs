@@ -44,7 +44,7 @@ const READ_BUFFER: usize = 64 << 10;
 /// Work that is done in pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Job {
-    Room(u32),
+    Room(Handle),
     Everyone,
 }
 
@@ -73,13 +73,13 @@ pub(crate) struct Worker {
     rooms: Slab<Room>,
     jobs: VecDeque<Job>,
     everyone: Everyone,
-    paced: Vec<Paced>,
+    paced: VecDeque<Paced>,
     /// A push to many keys that is under way, and how far it is.
     keyed: Option<(Box<[Key]>, usize, Arc<Push>)>,
     /// Connections to flush at the end of the turn.
     touched: Vec<u32>,
-    /// Connections that may have more to read.
-    readable: Vec<u32>,
+    /// Connections that have something to read, in the order in which it came.
+    readable: VecDeque<u32>,
     /// Bytes that came behind an authentication packet whose answer is not there yet.
     early: HashMap<u32, Vec<u8>>,
     wheel: Wheel,
@@ -87,7 +87,8 @@ pub(crate) struct Worker {
     lingering: Fifo,
     /// Commands for other workers whose queue was full.
     deferred: VecDeque<(usize, Control)>,
-    /// News for other roles for which the lane had no place.
+    /// News for other roles for which the lane had no place: of ends of connections, and of `LIVE` from
+    /// clients as long as there are few.
     news: VecDeque<Answer<'static, ()>>,
     buffer: Box<[u8]>,
     /// Replies to what is being read.
@@ -118,10 +119,10 @@ impl Worker {
             rooms: Slab::new(),
             jobs: VecDeque::new(),
             everyone: Everyone::default(),
-            paced: Vec::new(),
+            paced: VecDeque::new(),
             keyed: None,
             touched: Vec::new(),
-            readable: Vec::new(),
+            readable: VecDeque::new(),
             early: HashMap::new(),
             wheel: Wheel::new(now),
             handshakes: Fifo::default(),
@@ -164,7 +165,7 @@ impl Worker {
                     self.socket_event(handle, event.is_readable(), event.is_writable(), hangup);
                 }
             }
-            self.read_on();
+            self.read_some();
             self.take_control();
             self.take_commands();
             self.flush_touched();
@@ -195,8 +196,8 @@ impl Worker {
             next = next.min(deadline);
         }
         let mut timeout = next.since(self.shared.now());
-        if !self.paced.is_empty() {
-            timeout = timeout.min(Duration::from_millis(10));
+        for paced in &self.paced {
+            timeout = timeout.min(if self.drain.is_some() { Duration::ZERO } else { paced.wait() });
         }
         if !self.deferred.is_empty() || !self.news.is_empty() {
             timeout = timeout.min(Duration::from_millis(1));
@@ -343,6 +344,9 @@ impl Worker {
         let idle = served && !self.inbox.is_expecting();
         if !self.said_goodbye && (idle || self.now >= deadline) {
             self.said_goodbye = true;
+            if !idle {
+                self.give_up();
+            }
             self.say_goodbye();
         }
         let done = self.said_goodbye && (self.channels.len() == 0 || self.now >= deadline);

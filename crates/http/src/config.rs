@@ -14,7 +14,8 @@ settings! {
         allow_open_beyond_loopback: bool = false,
         /// Largest request body, in bytes. At least 1.
         body: usize = 1_000_000,
-        /// Longest a caller may take over a request's head and body. At least 100ms.
+        /// Longest a caller may take over a request's head and body, and leave an answer unread. At least
+        /// 100ms.
         request_timeout: Span = Span::secs(10),
         /// Most connections at once. At least 1.
         max_connections: usize = 4096,

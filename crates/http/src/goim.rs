@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use crate::query::{Query, required};
 
-/// Longest key or room that is looked at; longer ones cannot exist.
+/// Longest key or room that is looked at; the configuration allows no longer ones.
 const NAME: usize = 4096;
 
 /// What the routes need.
@@ -107,7 +107,9 @@ impl Goim {
                 response.headers_mut().insert(RETRY_AFTER, seconds.into());
                 response
             }
-            PushError::TooLarge { .. } => envelope(StatusCode::PAYLOAD_TOO_LARGE, -500, &cause.to_string()),
+            PushError::TooLarge { .. } | PushError::TooMany { .. } => {
+                envelope(StatusCode::PAYLOAD_TOO_LARGE, -500, &cause.to_string())
+            }
             PushError::Draining => envelope(StatusCode::SERVICE_UNAVAILABLE, -500, &cause.to_string()),
         })
     }

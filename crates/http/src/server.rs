@@ -42,6 +42,10 @@ impl Bound {
         let socket = Socket::new(Domain::for_address(config.bind), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        // A caller that asks and never reads is cut like one that asks and never ends; Linux copies this
+        // into each accepted socket.
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(config.request_timeout.0))?;
         socket.bind(&config.bind.into())?;
         socket.listen(1024)?;
         let listener = TcpListener::from_std(socket.into())?;

@@ -76,6 +76,22 @@ impl Shared {
             tell_dropped: token.dropped,
         })
     }
+
+    /// The connections of some users, each once however often its user is named. The lock is taken for one
+    /// user at a time, as workers wait for it.
+    fn keys_of(&self, mut users: Vec<UserId>) -> Result<Vec<Key>, PushError> {
+        let max = self.config.push_connections;
+        users.sort_unstable();
+        users.dedup();
+        let mut keys = Vec::new();
+        for user in users {
+            keys.extend(self.sessions().keys_of(user).take(max + 1 - keys.len()));
+            if keys.len() > max {
+                return Err(PushError::TooMany { max });
+            }
+        }
+        Ok(keys)
+    }
 }
 
 impl Logic {
@@ -114,10 +130,10 @@ impl anser_api::logic::Logic for Logic {
     fn push(&self, to: Audience, op: i32, body: Bytes) -> Answer<'_, Result<(), PushError>> {
         let target = match to {
             Audience::Keys(keys) => Target::Keys(keys),
-            Audience::Users(users) => {
-                let sessions = self.shared.sessions();
-                Target::Keys(users.iter().flat_map(|user| sessions.keys_of(*user)).collect())
-            }
+            Audience::Users(users) => match self.shared.keys_of(users) {
+                Ok(keys) => Target::Keys(keys),
+                Err(cause) => return ready(Err(cause)),
+            },
             Audience::Room(room) => Target::Room(room),
             Audience::All { speed } => Target::All { speed },
         };
@@ -170,6 +186,22 @@ mod tests {
         assert_eq!(logic.online().await, Online { connections: 1, users: 1 });
         logic.disconnect(new).await;
         assert_eq!(logic.online().await, Online::default());
+    }
+
+    #[test]
+    fn a_push_to_users_reaches_each_connection_once_and_not_too_many() {
+        let logic = Logic::new(Config { push_connections: 3, ..Config::default() }, 256);
+        for token in [r#"{"mid":7,"key":"a"}"#, r#"{"mid":7,"key":"b"}"#, r#"{"mid":8,"key":"c"}"#] {
+            connect(&logic, token).unwrap();
+        }
+        let keys_of = |mids: &[i64]| {
+            let keys = logic.shared.keys_of(mids.iter().copied().map(UserId).collect())?;
+            Ok(keys.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(keys_of(&[8, 7, 8, 9, 7, 7]), Ok(vec!["b".into(), "a".into(), "c".into()]));
+        connect(&logic, r#"{"mid":8,"key":"d"}"#).unwrap();
+        assert_eq!(keys_of(&[8, 7]), Err(PushError::TooMany { max: 3 }));
+        assert_eq!(keys_of(&[7]).unwrap().len(), 2);
     }
 
     #[test]

@@ -26,10 +26,49 @@ pub(crate) struct Token {
 
 impl Token {
     /// Names match in any case, the last of equal names wins, unknown ones are skipped, and `null` is as
-    /// good as absent, also for the whole.
+    /// good as absent, also for the whole. What is no text stands for U+FFFD.
     pub(crate) fn parse(token: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice::<Option<Self>>(token).map(Option::unwrap_or_default)
+        let parse =
+            |token: &[u8]| serde_json::from_slice::<Option<Self>>(token).map(Option::unwrap_or_default);
+        parse(token).or_else(|cause| parse(&mended(token)).map_err(|_| cause))
     }
+}
+
+/// Puts U+FFFD for each byte that is not UTF-8 and for each escaped half of a surrogate pair, as Go's
+/// decoder does and serde's does not.
+fn mended(token: &[u8]) -> Vec<u8> {
+    let mut text = String::new();
+    for chunk in token.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    let mut mended = String::new();
+    let mut rest = &text[..];
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        mended.push_str(before);
+        let len = match (surrogate(escape), surrogate(escape.get(6..).unwrap_or_default())) {
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => 12,
+            (Some(_), _) => {
+                mended.push(char::REPLACEMENT_CHARACTER);
+                rest = &escape[6..];
+                continue;
+            }
+            // The character behind the backslash may be another one.
+            (None, _) => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
+        };
+        mended.push_str(&escape[..len]);
+        rest = &escape[len..];
+    }
+    mended.push_str(rest);
+    mended.into_bytes()
+}
+
+/// The half of a surrogate pair that an escape at the beginning of `text` stands for.
+fn surrogate(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    let unit = u16::from_str_radix(digits, 16).ok()?;
+    (0xd800..0xe000).contains(&unit).then_some(unit)
 }
 
 impl<'de> Deserialize<'de> for Token {
@@ -112,6 +151,14 @@ mod tests {
         check(r#"{"proto":"anser/1","dropped":true}"#, Token { anser: true, dropped: true, ..token() });
         check(r#"{"proto":17,"dropped":"yes"}"#, token());
         check(" {\"mid\" : 3}\n", Token { mid: 3, ..token() });
+        check(r#"{"key":"\ud83d\ude00\n\\ud800"}"#, Token { key: "😀\n\\ud800".into(), ..token() });
+        check(r#"{"key":"\ud800"}"#, Token { key: "\u{fffd}".into(), ..token() });
+        check(
+            r#"{"key":"a\ude00\ud83db\ud83d\ud83d\ude00\\"}"#,
+            Token { key: "a\u{fffd}\u{fffd}b\u{fffd}😀\\".into(), ..token() },
+        );
+        let latin = b"{\"key\":\"\xe9\xe2\x82\",\"platform\":\"\xff\"}";
+        assert_eq!(Token::parse(latin).unwrap(), Token { key: "\u{fffd}\u{fffd}\u{fffd}".into(), ..token() });
     }
 
     #[test]
@@ -133,6 +180,9 @@ mod tests {
             r#"{"accepts":["1"]}"#,
             r#"{"accepts":1000}"#,
             r#"{"proto":"anser/2"}"#,
+            r#"{"key":"\ud80"}"#,
+            r#"{"key":"\"#,
+            "\u{fffd}",
         ] {
             assert!(Token::parse(text.as_bytes()).is_err(), "{text}");
         }

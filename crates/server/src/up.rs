@@ -34,7 +34,17 @@ pub async fn run(config: Config, data: PathBuf) -> anyhow::Result<()> {
     let _lock = lock(&data)?;
     let server = Server::start(config)?;
     out::write(&server.greeting(&data))?;
-    let name = signals.next().await;
+    let name = tokio::select! {
+        name = signals.next() => name,
+        () = server.comet.failed() => {
+            return Err(Failure::new(
+                Exit::Software,
+                "a thread of the edge has panicked, and its connections are lost",
+                "start it again, and report what the log says above",
+            )
+            .into());
+        }
+    };
     info!(signal = name, "draining; a second signal ends at once");
     tokio::select! {
         () = server.stop() => info!("ended"),

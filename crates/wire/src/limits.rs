@@ -11,8 +11,6 @@ pub struct Limits {
     pub upgrade: usize,
     /// From accept until authentication is complete.
     pub handshake: Duration,
-    /// From authentication, and then from each packet, until the connection counts as dead.
-    pub idle: Duration,
     /// How long a closing connection waits for the peer's own close before it is cut.
     pub linger: Duration,
     /// Whether WebSocket clients may send frames without a mask (RFC 6455 §5.1 forbids it, goim takes them).
@@ -25,7 +23,6 @@ impl Default for Limits {
             body: 4096,
             upgrade: 8192,
             handshake: Duration::from_secs(8),
-            idle: Duration::from_secs(480),
             linger: Duration::from_secs(1),
             unmasked: true,
         }

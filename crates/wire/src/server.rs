@@ -161,6 +161,11 @@ impl Connection {
         matches!(self.phase, Phase::Closing | Phase::Closed)
     }
 
+    /// Whether the owner is being asked for the answer to [`Event::Authenticate`].
+    pub fn is_authenticating(&self) -> bool {
+        self.phase == Phase::Authenticating
+    }
+
     /// When [`Self::handle_timeout`] wants to be called, if nothing comes before.
     pub fn deadline(&self) -> Instant {
         self.deadline
@@ -352,7 +357,10 @@ impl Connection {
         if upgraded {
             websocket::write_close(out, code, reason, None);
         }
-        self.phase = if upgraded { Phase::Closing } else { Phase::Closed };
+        // Who was let in may have sent what nobody has read: a close would be a reset, and take with it
+        // what is still on its way to the client.
+        let lingers = upgraded || self.phase == Phase::Open;
+        self.phase = if lingers { Phase::Closing } else { Phase::Closed };
         self.deadline = now + limits.linger;
     }
 

@@ -356,13 +356,11 @@ fn draining_tells_anser_clients_when_to_return() {
             expected.push(Seen::Closed(Closed::Server { code: 1001, reason }));
         }
         assert_eq!(pair.seen, expected);
-        // A WebSocket client that does not close in its turn is cut.
-        if websocket {
-            pair.ended = None;
-            pair.up.clear();
-            pair.run_for(pair.limits.linger);
-            assert_eq!(pair.ended, Some(Close::Linger));
-        }
+        // A client that does not close in its turn is cut.
+        pair.ended = None;
+        pair.up.clear();
+        pair.run_for(pair.limits.linger);
+        assert_eq!(pair.ended, Some(Close::Linger));
         assert!(pair.server.is_closed());
     }
 }

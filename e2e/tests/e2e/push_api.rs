@@ -232,3 +232,32 @@ fn slow_callers_are_cut() {
     let _silent: Vec<_> = (0..4).map(|_| cluster.api()).collect();
     assert_eq!(post(&cluster, "/goim/push/all?operation=1", b"x").status(), 200);
 }
+
+/// Who asks and never reads the answers is cut as well.
+#[test]
+fn callers_that_do_not_read_are_cut() {
+    let cluster = Cluster::start(&["http.request_timeout=300ms", "http.max_connections=2"]);
+    let _deaf: Vec<_> =
+        (0..2).map(|_| cluster.api().into_deaf("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+    assert_eq!(post(&cluster, "/goim/push/all?operation=1", b"x").status(), 200);
+}
+
+/// A user who is named twice gets a push once.
+#[test]
+fn a_user_is_reached_once() {
+    let cluster = Cluster::start(&["logic.push_connections=2"]);
+    let login = |name: &str| {
+        cluster.login(Transport::Tcp, &format!(r#"{{"mid":7,"key":"{name}","accepts":[1000]}}"#))
+    };
+    let mut clients = vec![login("a"), login("b")];
+    cluster.push_mids(&[7, 7, 8, 7], 1000, "once");
+    cluster.push_keys(&["a", "b"], 1000, "last");
+    for client in &mut clients {
+        assert_eq!(client.push(), (1000, "once".to_owned()));
+        assert_eq!(client.push(), (1000, "last".to_owned()));
+    }
+    clients.push(login("c"));
+    let answer = post(&cluster, "/goim/push/mids?operation=1000&mids=7", b"x");
+    let body = r#"{"code":-500,"message":"the users of a push have more than 2 connections"}"#;
+    assert_eq!((answer.status(), answer.text()), (413, body));
+}

@@ -1,5 +1,7 @@
 //! What clients say, and what they are answered.
 
+use std::time::{Duration, Instant};
+
 use anser_api::id::Room as RoomName;
 use anser_api::logic::Connect;
 use anser_wire::anser::Error;
@@ -21,6 +23,12 @@ use crate::transport::Transport;
 /// Reads from one socket in a turn; then others have their turn.
 const READS: usize = 4;
 
+/// Reading ends after so long, and what was read is acted on.
+const READ_TIME: Duration = Duration::from_millis(2);
+
+/// News for other roles that wait, above which clients may not add to them.
+const NEWS: usize = 1024;
+
 /// Bytes of replies that may wait for a connection before its requests are no longer read. A client
 /// that asks and does not listen is slowed down by its own TCP.
 const REPLY_BYTES: usize = 16 << 10;
@@ -35,17 +43,23 @@ impl Worker {
             channel.hung_up = true;
         }
         if readable || hangup {
-            self.read(slot);
+            self.mark_readable(slot);
         }
     }
 
-    /// Goes on with connections that had more to read than one turn takes.
-    pub(super) fn read_on(&mut self) {
-        for slot in std::mem::take(&mut self.readable) {
+    /// Reads from the connections that have something, each once, for a bounded time. The rest has its
+    /// turn in the next one, before whoever comes then.
+    pub(super) fn read_some(&mut self) {
+        let began = Instant::now();
+        for _ in 0..self.readable.len() {
+            let Some(slot) = self.readable.pop_front() else { break };
             if let Some(channel) = self.channels.get_mut(slot)
                 && std::mem::take(&mut channel.readable)
             {
                 self.read(slot);
+                if began.elapsed() > READ_TIME {
+                    break;
+                }
             }
         }
     }
@@ -55,7 +69,7 @@ impl Worker {
             && !channel.readable
         {
             channel.readable = true;
-            self.readable.push(slot);
+            self.readable.push_back(slot);
         }
     }
 
@@ -67,8 +81,8 @@ impl Worker {
             else {
                 break;
             };
-            if channel.paused {
-                // Whoever ends the pause reads on.
+            if channel.paused || channel.asking {
+                // Whoever ends that reads on.
                 break;
             }
             match channel.transport.read(&mut buffer) {
@@ -77,6 +91,8 @@ impl Worker {
                     break;
                 }
                 Ok(n) => {
+                    // A stream socket gives all that it has: less than fits is the end, without asking
+                    // again for `WouldBlock`; what comes later is a new event.
                     let more = n == buffer.len() || channel.hung_up;
                     self.input(slot, &mut buffer[..n]);
                     if !more {
@@ -124,8 +140,13 @@ impl Worker {
                         remote: channel.remote,
                     };
                     let auth = packet.header;
+                    let handle = self.channels.handle(slot);
                     self.reply(slot, &out);
                     out.clear();
+                    if self.channels.resolve(handle).is_none() {
+                        // It could not be answered: it is gone, and another may get its slot.
+                        break;
+                    }
                     if self.log_in(slot, auth, request, input.rest()) == Login::Elsewhere {
                         break;
                     }
@@ -348,6 +369,16 @@ impl Worker {
     fn live(&mut self, slot: u32, header: Header, out: &mut Vec<u8>) {
         let Some(channel) = self.channels.get(slot) else { return };
         match (self.shared.owner.get(), &channel.session) {
+            (Some(_), _) if self.news.len() >= NEWS => {
+                refuse(
+                    channel,
+                    header,
+                    "busy",
+                    true,
+                    "the owner of the data does not answer: try again",
+                    out,
+                );
+            }
             (Some(owner), Some(session)) => {
                 let news = owner.live(session.clone(), Bytes::copy_from_slice(&self.body));
                 self.tell(news);

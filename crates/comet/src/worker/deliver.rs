@@ -30,6 +30,9 @@ const TURN_TIME: Duration = Duration::from_millis(2);
 /// Members served between two looks at the clock.
 const CHUNK: usize = 64;
 
+/// Connections that a push at a speed looks at in one turn, should few of them take it.
+const PACED_LOOKS: u32 = 4096;
+
 /// Pushes to everyone that are joined into one round.
 const EVERYONE_BATCH: usize = 32;
 
@@ -51,6 +54,20 @@ pub(super) struct Paced {
     per_second: u32,
     began: Instant,
     sent: u64,
+}
+
+impl Paced {
+    /// How long until it may send again.
+    pub(super) fn wait(&self) -> Duration {
+        let due = Duration::from_secs_f64(self.sent as f64 / f64::from(self.per_second));
+        due.saturating_sub(self.began.elapsed())
+    }
+
+    /// How many it may send by now.
+    fn allowed(&self) -> usize {
+        let by_now = self.began.elapsed().as_secs_f64() * f64::from(self.per_second);
+        (by_now as u64 + 1).saturating_sub(self.sent) as usize
+    }
 }
 
 impl Worker {
@@ -86,7 +103,7 @@ impl Worker {
                 }
                 Command::All { push, speed } => {
                     let began = Instant::now();
-                    self.paced.push(Paced { push, next: 0, per_second: speed, began, sent: 0 });
+                    self.paced.push_back(Paced { push, next: 0, per_second: speed, began, sent: 0 });
                 }
                 Command::Switch { session, to } => self.switch(&session, to),
             }
@@ -104,7 +121,7 @@ impl Worker {
         let Some(room) = self.rooms.get_mut(index) else { return };
         let deliveries = room.push(push);
         if !std::mem::replace(&mut room.queued, true) {
-            self.jobs.push_back(Job::Room(index));
+            self.jobs.push_back(Job::Room(self.rooms.handle(index)));
         }
         self.backlog(deliveries as i64);
     }
@@ -123,7 +140,11 @@ impl Worker {
             && let Some(job) = self.jobs.pop_front()
         {
             let more = match job {
-                Job::Room(index) => self.serve_room(index, &mut sends),
+                // A room that has lost its last member is gone, and its place may be another's.
+                Job::Room(room) => match self.rooms.resolve(room) {
+                    Some(index) => self.serve_room(index, &mut sends),
+                    None => continue,
+                },
                 Job::Everyone => self.serve_everyone(&mut sends),
             };
             if more {
@@ -131,8 +152,8 @@ impl Worker {
             } else {
                 match job {
                     Job::Everyone => self.everyone.queued = false,
-                    Job::Room(index) => {
-                        if let Some(room) = self.rooms.get_mut(index) {
+                    Job::Room(room) => {
+                        if let Some(room) = self.rooms.resolve(room).and_then(|at| self.rooms.get_mut(at)) {
                             room.queued = false;
                         }
                     }
@@ -142,7 +163,7 @@ impl Worker {
                 break;
             }
         }
-        self.serve_paced();
+        self.serve_paced(&mut sends);
         let delivered = self.tally.delivered - delivered;
         if let Some(nanos) = (began.elapsed().as_nanos() as u64).checked_div(delivered) {
             let old = self.inbox.delivery_nanos.load(Ordering::Relaxed);
@@ -219,35 +240,88 @@ impl Worker {
         self.channels.get(slot).is_some_and(|channel| channel.session.is_some() && channel.accepts(op))
     }
 
-    /// Serves the pushes to everyone that have a speed limit, as far as it allows by now. While the worker
-    /// drains there is no later, and no limit.
-    fn serve_paced(&mut self) {
-        let mut next_end = u64::MAX;
-        for mut paced in std::mem::take(&mut self.paced) {
-            let allowed = paced.began.elapsed().as_secs_f64() * f64::from(paced.per_second);
-            let allowed = if self.drain.is_some() { u64::MAX } else { allowed as u64 + 1 };
-            let budget = allowed.saturating_sub(paced.sent).min(TURN_SENDS as u64);
-            let mut slots = Vec::new();
-            while (slots.len() as u64) < budget && paced.next < self.channels.end() {
+    /// Serves the pushes to everyone that have a speed limit, each a chunk, as far as it allows by now.
+    /// While the worker drains there is no later, and no limit.
+    fn serve_paced(&mut self, sends: &mut usize) {
+        for _ in 0..self.paced.len() {
+            if *sends >= TURN_SENDS {
+                break;
+            }
+            let Some(mut paced) = self.paced.pop_front() else { break };
+            let allowed = if self.drain.is_some() { CHUNK } else { paced.allowed().min(CHUNK) };
+            let end = self.channels.end().min(paced.next + PACED_LOOKS);
+            let mut slots = std::mem::take(&mut self.slots);
+            slots.clear();
+            let from = paced.next;
+            while slots.len() < allowed && paced.next < end {
                 if self.takes(paced.next, paced.push.op) {
                     slots.push(paced.next);
                 }
                 paced.next += 1;
             }
             paced.sent += slots.len() as u64;
+            *sends += slots.len() + (paced.next - from) as usize / CHUNK;
             self.serve(&slots, &mut Batch::new(vec![paced.push.clone()]));
+            self.slots = slots;
             if paced.next < self.channels.end() {
-                let left = u64::from(self.channels.end() - paced.next);
-                next_end = next_end.min(left * 1_000_000 / u64::from(paced.per_second));
-                self.paced.push(paced);
+                self.paced.push_back(paced);
             } else {
                 release(&self.shared.paced[self.id], &[paced.push]);
             }
         }
-        if !self.paced.is_empty() {
-            let share = &self.shared.paced[self.id];
-            share.round_ends.store(self.shared.micros() + next_end, Ordering::Relaxed);
+        let micros = |paced: &Paced| {
+            let left = u64::from(self.channels.end() - paced.next.min(self.channels.end()));
+            left * 1_000_000 / u64::from(paced.per_second)
+        };
+        if let Some(micros) = self.paced.iter().map(micros).min() {
+            self.shared.paced[self.id].round_ends.store(self.shared.micros() + micros, Ordering::Relaxed);
         }
+    }
+
+    /// Counts as lost whatever has not had its turn, and forgets it.
+    pub(super) fn give_up(&mut self) {
+        let mut lost = 0;
+        let mut keyed = self.keyed.take();
+        loop {
+            if let Some((keys, at, push)) = keyed.take() {
+                let slots = keys[at..].iter().filter_map(|key| self.find(key));
+                lost += slots.filter(|slot| self.takes(*slot, push.op)).count() as u64;
+            }
+            let Some(command) = self.inbox.take_command() else { break };
+            match command {
+                Command::Keys { keys, push } => keyed = Some((keys, 0, push)),
+                Command::Room { room, push } => {
+                    let share = &room.shares[self.id];
+                    lost += u64::from(share.members.load(Ordering::Relaxed));
+                    release(share, &[push]);
+                }
+                Command::All { push, speed } => {
+                    lost += self.receivers_from(0, push.op);
+                    let queues = if speed == 0 { &self.shared.everyone } else { &self.shared.paced };
+                    release(&queues[self.id], &[push]);
+                }
+                Command::Switch { .. } => {}
+            }
+        }
+        lost += self.rooms.occupied().map(|(_, room)| room.undelivered()).sum::<u64>();
+        if let Some((batch, next, _)) = self.everyone.round.take() {
+            lost += self.receivers_from(next, batch.pushes[0].op) * batch.pushes.len() as u64;
+        }
+        for push in std::mem::take(&mut self.everyone.waiting) {
+            lost += self.receivers_from(0, push.op);
+            release(&self.shared.everyone[self.id], &[push]);
+        }
+        for paced in std::mem::take(&mut self.paced) {
+            lost += self.receivers_from(paced.next, paced.push.op);
+            release(&self.shared.paced[self.id], &[paced.push]);
+        }
+        self.jobs.clear();
+        self.shared.stats.lost(Lost::Draining, lost);
+    }
+
+    /// Connections from this slot on that take an operation.
+    fn receivers_from(&self, slot: u32, op: i32) -> u64 {
+        (slot..self.channels.end()).filter(|slot| self.takes(*slot, op)).count() as u64
     }
 
     /// Writes a batch to each of `slots`.
@@ -297,6 +371,7 @@ impl Worker {
         if sent == bytes.len() {
             return true;
         }
+        // A partial write of a stream socket is as good as `WouldBlock`: the kernel tells when there is room.
         channel.blocked = true;
         let (rest, sent) = batch.rest(websocket, sent);
         self.tally.delivered += rest.start as u64;
@@ -316,10 +391,11 @@ impl Worker {
     pub(super) fn offer(&mut self, slot: u32, push: &Arc<Push>) {
         let shared = &self.shared;
         let config = &shared.config;
-        let Some(channel) = self.channels.get_mut(slot) else { return };
-        if channel.wire.is_closing() {
+        let Some(channel) = self.channels.get_mut(slot).filter(|channel| !channel.wire.is_closing()) else {
+            // It went while it was being served.
+            shared.stats.lost(Lost::Closed, 1);
             return;
-        }
+        };
         let websocket = channel.wire.is_websocket();
         let pull = push.on_overflow == OnOverflow::Pull;
         if pull && channel.flow == Flow::Behind {

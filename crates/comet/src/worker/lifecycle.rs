@@ -1,5 +1,6 @@
 //! How connections come to a worker, and how they leave it.
 
+use std::collections::HashSet;
 use std::collections::hash_map::Entry as MapEntry;
 use std::sync::atomic::Ordering;
 
@@ -81,7 +82,7 @@ impl Worker {
             return Login::Elsewhere;
         }
         if let Some(channel) = self.channels.get_mut(slot) {
-            channel.paused = true;
+            channel.asking = true;
             self.early.insert(slot, rest.to_vec());
         }
         Login::Elsewhere
@@ -89,17 +90,17 @@ impl Worker {
 
     /// An answer that took its time.
     pub(super) fn logged_in(&mut self, handle: Handle, auth: Header, answer: Result<Connected, Refused>) {
-        let Some(slot) = self.channels.resolve(handle) else {
-            // The client left meanwhile; its session must not stay.
+        let asking = self.channels.resolve(handle).and_then(|slot| self.channels.get_mut(slot));
+        let Some(channel) = asking.filter(|channel| channel.wire.is_authenticating()) else {
+            // The client left meanwhile, or was ended; its session must not stay.
             if let Ok(connected) = answer {
                 self.forget(connected.session);
             }
             return;
         };
+        channel.asking = false;
+        let slot = handle.slot;
         let mut rest = self.early.remove(&slot).unwrap_or_default();
-        if let Some(channel) = self.channels.get_mut(slot) {
-            channel.paused = false;
-        }
         if self.place(slot, auth, answer, &rest) == Login::Here {
             self.input(slot, &mut rest);
             self.mark_readable(slot);
@@ -129,7 +130,10 @@ impl Worker {
             self.adopt(slot, connected, auth);
             return Login::Here;
         }
-        let Some(mut channel) = self.channels.remove(slot) else { return Login::Elsewhere };
+        let Some(mut channel) = self.channels.remove(slot) else {
+            self.forget(connected.session);
+            return Login::Elsewhere;
+        };
         if let Transport::Local(socket) = &mut channel.transport
             && let Err(cause) = self.poll.registry().deregister(socket)
         {
@@ -195,10 +199,10 @@ impl Worker {
         };
         let dialect = if connected.anser { Dialect::Anser } else { Dialect::Goim };
         channel.session = Some(connected.session);
-        channel.accepts =
-            connected.accepts.into_iter().take(shared.config.operations_per_connection).collect();
+        let mut distinct = HashSet::new();
+        let accepts = connected.accepts.into_iter().filter(|op| distinct.insert(*op));
+        channel.accepts = accepts.take(shared.config.operations_per_connection).collect();
         channel.accepts.sort_unstable();
-        channel.accepts.dedup();
         channel.tell_dropped = connected.tell_dropped;
         let mut out = std::mem::take(&mut self.out);
         out.clear();
@@ -394,7 +398,8 @@ impl Worker {
     /// Everything that a closing connection is to get has been written.
     pub(super) fn finish(&mut self, slot: u32) {
         let Some(channel) = self.channels.get(slot) else { return };
-        if channel.wire.is_closed() {
+        // A task reads to the end of its queue by itself.
+        if channel.wire.is_closed() || matches!(channel.transport, Transport::Foreign(_)) {
             self.remove(slot, "closed");
             return;
         }

@@ -98,6 +98,12 @@ impl Room {
         std::mem::take(&mut self.waiting_counted) + self.end(worker)
     }
 
+    /// Deliveries that are still to be made.
+    pub(crate) fn undelivered(&self) -> u64 {
+        let under_way = self.round.as_ref().map_or(0, |round| round.left * round.batch.pushes.len());
+        (under_way + self.waiting.len() * self.members.len()) as u64
+    }
+
     /// Adds a member; its place.
     pub(crate) fn enter(&mut self, slot: u32) -> u32 {
         self.members.push(slot);

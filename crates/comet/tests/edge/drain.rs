@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use anser_api::comet::{Comet as _, Flow, OnOverflow, PushError, Target};
 use anser_api::settings::Span;
 use anser_wire::anser::Draining;
-use anser_wire::operation::{AUTH, DRAINING};
+use anser_wire::operation::{AUTH, DRAINING, HEARTBEAT};
 use anser_wire::packet::Header;
 use prost::Message as _;
+use tokio::time::timeout;
 
 use super::fixture::{
     Client, EVERYONE, Edge, Item, Kind, Login, PATIENCE, becomes, keys, now, number, numbered, room,
@@ -280,4 +281,72 @@ fn a_switch_after_the_end_is_refused() {
     drop(client);
     edge.drain();
     assert!(matches!(now(edge.comet().switch(session, Flow::Live)), Err(PushError::Draining)));
+}
+
+/// Bytes that a client has sent and nobody has read do not turn the end into a reset, which would take
+/// with it what is on its way to the client.
+#[test]
+fn the_last_bytes_arrive_whatever_was_sent_meanwhile() {
+    for kind in Kind::SOCKETS {
+        let edge = Edge::start(|config| config.workers = 1);
+        // What it has not read lies with the server's kernel.
+        let mut client = edge.log_in_narrow(kind, &Login::new("one").anser());
+        for n in 0..14 {
+            edge.push(keys(&["one"]), 1000, &numbered(n, 1000));
+        }
+        becomes(&14, || edge.snapshot().delivered);
+        let gate = edge.logic.stop_at_disconnect();
+        std::thread::scope(|scope| {
+            scope.spawn(|| edge.drain());
+            gate.visited();
+            for _ in 0..10 {
+                client.send(HEARTBEAT, b"");
+            }
+            gate.open();
+            for n in 0..14 {
+                client.expect_push(1000, &numbered(n, 1000));
+            }
+            goodbye(&mut client, true);
+            drop(client);
+        });
+    }
+}
+
+/// What has had no turn when the time is over is counted.
+#[test]
+fn what_is_given_up_is_counted() {
+    const PUSHES: u64 = 600;
+    for target in [keys(&["one", "two"]), room("live://1"), EVERYONE, Target::All { speed: 1 }] {
+        let edge = Edge::start(|config| {
+            config.workers = 1;
+            config.room_queue = 1000;
+            config.drain_limit = Span::millis(0);
+        });
+        let login = |name| edge.log_in(Kind::Tcp, &Login::new(name).room("live://1"));
+        let _members = [login("one"), login("two")];
+        let blocked = edge.block(0);
+        for n in 0..PUSHES {
+            edge.push(target.clone(), 1000, &numbered(n, 20));
+        }
+        std::thread::scope(|scope| {
+            let drain = scope.spawn(|| edge.drain());
+            becomes(&true, || edge.is_deaf());
+            blocked.release();
+            drain.join().unwrap();
+        });
+        let now = edge.snapshot();
+        assert_eq!(now.delivered + now.lost, 2 * PUSHES, "{target:?}");
+        assert!(edge.lost("draining") > 0, "{target:?}");
+    }
+}
+
+/// A thread that panics is told of, so that the process can end.
+#[test]
+fn a_panic_is_told() {
+    let mut edge = Edge::start(|_| {});
+    let mut client = edge.connect(Kind::Tcp);
+    client.send(AUTH, &edge.logic.panicking());
+    let told = edge.runtime.block_on(async { timeout(PATIENCE, edge.comet().failed()).await });
+    told.expect("nobody told");
+    edge.drop_comet();
 }

@@ -331,3 +331,32 @@ fn one_write_per_packet_holds_for_answers() {
         }
     }
 }
+
+/// Each address to listen on has its turn at the rate.
+#[test]
+fn a_crowd_on_one_listener_keeps_nobody_from_the_other() {
+    for (crowded, kind) in [(Kind::Tcp, Kind::WebSocket), (Kind::WebSocket, Kind::Tcp)] {
+        let edge = Edge::start(|config| config.handshakes_per_second = 50);
+        let crowd: Vec<_> = (0..400).map(|_| edge.dial(crowded, false)).collect();
+        let _client = edge.log_in(kind, &Login::new("one"));
+        let open = edge.snapshot().open;
+        assert!(open < 300, "{open} came before one on {kind:?}");
+        drop(crowd);
+    }
+}
+
+/// Who may not come in does not use up the rate of those who may.
+#[test]
+fn whoever_is_refused_takes_no_place_in_the_rate() {
+    let edge = Edge::start(|config| {
+        config.handshakes_per_second = 1;
+        config.max_connections_per_ip = 1;
+    });
+    let from = |last| IpAddr::from([127, 0, 1, last]);
+    let _first = edge.dial_from(from(1), Kind::Tcp, false);
+    becomes(&1, || edge.snapshot().open);
+    let _refused: Vec<_> = (0..100).map(|_| edge.dial_from(from(1), Kind::Tcp, false)).collect();
+    let _other = edge.dial_from(from(2), Kind::Tcp, false);
+    // At one a second it would be the turn of this one long after the patience is over.
+    becomes(&2, || edge.snapshot().open);
+}

@@ -291,3 +291,58 @@ fn too_many_logins_at_once_are_turned_away() {
         matches!(client.item(), Item::Packet(_))
     });
 }
+
+/// A client may be gone when its authentication is read: the kernel hands out what came before a reset.
+/// It leaves no session, and nobody else gets its answer.
+#[test]
+fn who_resets_behind_the_authentication_leaves_no_session() {
+    let edge = Edge::start(|config| config.workers = 2);
+    let mut answers = Vec::new();
+    for round in 0..200 {
+        let login = Login::new(&format!("gone {round}"));
+        let token = if round % 2 == 0 {
+            edge.logic.token(&login).0
+        } else {
+            let (token, verdict) = edge.logic.later();
+            answers.push((verdict, edge.logic.connected(&login)));
+            token
+        };
+        let mut client = edge.dial(Kind::WebSocket, false);
+        let auth = client.encode(Header { ver: 1, op: AUTH, seq: 1 }, &token);
+        client.send_raw(&[Client::upgrade_request("").as_bytes(), &auth].concat());
+        client.reset();
+        // Whoever comes next is himself.
+        let mut next = edge.log_in(Kind::Tcp, &Login::new("next"));
+        edge.push(keys(&["next"]), 1000, b"to the next");
+        next.expect_push(1000, b"to the next");
+    }
+    for (verdict, connected) in answers {
+        // Nobody waits for it, if the reset was there before the token was read.
+        let _ = verdict.send(Ok(connected));
+    }
+    becomes(&(0, true), || (edge.snapshot().open, edge.logic.all_over()));
+}
+
+/// Answers that nobody reads do not let packets pass by the authentication that is still out.
+#[test]
+fn what_follows_the_token_waits_for_its_answer_whatever_waits_for_the_client() {
+    let edge = Edge::start(|config| config.send_buffer = 4096);
+    let mut client = edge.dial(Kind::WebSocket, true);
+    client.upgrade("");
+    let (token, verdict) = edge.logic.later();
+    // More pongs than the socket takes, but not so many that nothing more is read.
+    for _ in 0..220 {
+        client.send_raw(&frame(0x89, &[b'p'; 100]));
+    }
+    let auth = client.send(AUTH, &token);
+    becomes(&1, || edge.logic.asked().len());
+    assert!(edge.metric("outbound_bytes") > 0, "the pongs wait");
+    let beat = client.send(HEARTBEAT, b"");
+    for _ in 0..220 {
+        assert!(matches!(client.item(), Item::Pong(_)));
+    }
+    becomes(&0, || edge.metric("outbound_bytes"));
+    verdict.send(Ok(edge.logic.connected(&Login::new("one")))).unwrap();
+    client.expect_reply(auth.reply(AUTH_REPLY), b"");
+    client.expect_reply(beat.reply(HEARTBEAT_REPLY), &[0; 4]);
+}

@@ -45,19 +45,25 @@ impl Config {
 
     fn bounds(&self) -> Vec<Complaint> {
         let Self { comet, logic, http, .. } = self;
+        let day = Span::secs(24 * 3600);
         let spans = [
-            ("comet.handshake_timeout", comet.handshake_timeout, Span::millis(100)),
-            ("comet.drain_limit", comet.drain_limit, Span::secs(1)),
-            ("comet.user_timeout", comet.user_timeout, Span::secs(1)),
-            ("logic.heartbeat", logic.heartbeat, Span::secs(1)),
-            ("http.request_timeout", http.request_timeout, Span::millis(100)),
+            ("comet.handshake_timeout", comet.handshake_timeout, Span::millis(100)..=day),
+            ("comet.drain_limit", comet.drain_limit, Span::secs(1)..=day),
+            ("comet.drain_spread", comet.drain_spread, Span::millis(0)..=day),
+            ("comet.user_timeout", comet.user_timeout, Span::secs(1)..=day),
+            ("logic.heartbeat", logic.heartbeat, Span::secs(1)..=day),
+            ("http.request_timeout", http.request_timeout, Span::millis(100)..=day),
         ];
         let numbers = [
-            ("logic.heartbeat_max", logic.heartbeat_max as usize, 1..=usize::MAX),
+            ("logic.heartbeat_max", logic.heartbeat_max as usize, 1..=1000),
+            ("logic.key", logic.key, 1..=4096),
+            ("logic.push_connections", logic.push_connections, 1..=1 << 30),
+            ("comet.room_name", comet.room_name, 1..=4096),
+            ("comet.rooms_per_connection", comet.rooms_per_connection, 1..=usize::MAX),
             ("comet.body", comet.body, 16..=usize::MAX),
             ("comet.queue", comet.queue, 1..=usize::MAX),
             ("comet.room_queue", comet.room_queue, 1..=usize::MAX),
-            ("comet.commands", comet.commands, 64..=usize::MAX),
+            ("comet.commands", comet.commands, 64..=1 << 24),
             ("comet.send_buffer", comet.send_buffer, 2 << 10..=64 << 20),
             ("comet.receive_buffer", comet.receive_buffer, 1 << 10..=64 << 20),
             ("comet.workers", comet.workers, 0..=1024),
@@ -67,13 +73,16 @@ impl Config {
             ("http.max_connections", http.max_connections, 1..=1 << 20),
             ("http.receivers", http.receivers, 1..=usize::MAX),
         ];
-        let spans = spans.into_iter().filter(|(_, value, least)| value < least).map(|(key, value, least)| {
-            Complaint::new(
-                key,
-                format!("{key} = \"{value}\" is too short"),
-                format!("set at least \"{least}\""),
-            )
-        });
+        let spans = spans.into_iter().filter(|(_, value, bounds)| !bounds.contains(value)).map(
+            |(key, value, bounds)| {
+                let (wrong, remedy) = if value < *bounds.start() {
+                    ("short", format!("set at least \"{}\"", bounds.start()))
+                } else {
+                    ("long", format!("set at most \"{}\"", bounds.end()))
+                };
+                Complaint::new(key, format!("{key} = \"{value}\" is too {wrong}"), remedy)
+            },
+        );
         let numbers = numbers.into_iter().filter(|(_, value, bounds)| !bounds.contains(value)).map(
             |(key, value, bounds)| {
                 let (least, most) = bounds.into_inner();

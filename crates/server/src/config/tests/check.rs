@@ -8,6 +8,7 @@ fn bounds() {
             "comet.handshake_timeout = \"99ms\" is too short: set at least \"100ms\"",
         ),
         ("comet.drain_limit=999ms", "comet.drain_limit = \"999ms\" is too short: set at least \"1s\""),
+        ("logic.heartbeat=25h", "logic.heartbeat = \"25h\" is too long: set at most \"24h\""),
         ("logic.heartbeat_max=0", "logic.heartbeat_max = 0 is too small: set at least 1"),
         ("comet.body=15", "comet.body = 15 is too small: set at least 16"),
         ("comet.user_timeout=0ms", "comet.user_timeout = \"0ms\" is too short: set at least \"1s\""),
