@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 
 use anser_api::settings;
 use anser_api::settings::Span;
+use anser_wire::limits::Origins;
 
 settings! {
     /// The edge's part of the configuration.
@@ -27,6 +28,10 @@ settings! {
         body: usize = 4096,
         /// Largest header block of a WebSocket upgrade, in bytes.
         upgrade_head: usize = 8192,
+        /// Web pages that may connect over WebSocket, by origin, such as "https://app.example"; "*" for all.
+        /// When empty and every WebSocket address is loopback, pages of this machine may; when empty
+        /// otherwise, all. Clients that are no browsers have no origin, and may always.
+        allowed_origins: Vec<String> = Vec::new(),
         /// Whether WebSocket clients may send frames without a mask. RFC 6455 forbids it, goim takes them.
         allow_unmasked: bool = true,
         /// Largest body of a push, in bytes.
@@ -82,6 +87,17 @@ impl Config {
         match self.workers {
             0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             n => n,
+        }
+    }
+
+    /// Whose web pages may connect.
+    pub(crate) fn origins(&self) -> Origins {
+        let beyond = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
+        match &self.allowed_origins[..] {
+            [] if self.websocket.iter().any(beyond) => Origins::All,
+            [] => Origins::Loopback,
+            list if list.iter().any(|origin| origin == "*") => Origins::All,
+            list => Origins::Only(list.into()),
         }
     }
 }

@@ -63,6 +63,7 @@ impl Shared {
             upgrade: config.upgrade_head,
             handshake: config.handshake_timeout.0,
             unmasked: config.allow_unmasked,
+            origins: config.origins(),
             ..Limits::default()
         };
         Self {

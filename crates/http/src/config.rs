@@ -12,6 +12,9 @@ settings! {
         bind: SocketAddr = ([127, 0, 0, 1], 3111).into(),
         /// Whether anyone who reaches the address may push although it is beyond loopback.
         allow_open_beyond_loopback: bool = false,
+        /// Web pages that may call the API from a browser, by origin, such as "https://app.example"; "*" for
+        /// all. When empty, none. Back ends are no browsers and have no origin.
+        allowed_origins: Vec<String> = Vec::new(),
         /// Largest request body, in bytes. At least 1.
         body: usize = 1_000_000,
         /// Longest a caller may take over a request's head and body, and leave an answer unread. At least

@@ -9,6 +9,7 @@ use anser_api::logic::Logic;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::http::header::ORIGIN;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use hyper::server::conn::http1;
@@ -61,12 +62,14 @@ impl Bound {
     pub fn start(self, logic: Arc<dyn Logic>, registry: Arc<Registry>, ready: Ready) -> Http {
         let goim = Goim { logic, max_body: self.config.body, max_receivers: self.config.receivers };
         let timeout = self.config.request_timeout.0;
+        let origins: Arc<[String]> = self.config.allowed_origins.into();
         let app = Router::new()
             .merge(goim::routes(goim))
             .merge(health::routes(ready, registry))
             .fallback(goim::fallback)
             .method_not_allowed_fallback(goim::fallback)
-            .layer(middleware::from_fn(move |request, next| within(timeout, request, next)));
+            .layer(middleware::from_fn(move |request, next| within(timeout, request, next)))
+            .layer(middleware::from_fn(move |request, next| of_a_page(origins.clone(), request, next)));
         let (stop, stopped) = watch::channel(());
         let slots = Arc::new(Semaphore::new(self.config.max_connections));
         let server = Server { app, timeout, slots: slots.clone(), stopped };
@@ -143,6 +146,19 @@ impl Server {
             }
         });
     }
+}
+
+/// A browser lets every web page post to every server: what comes from a page, with an `Origin`, is
+/// refused unless that is in the list.
+async fn of_a_page(origins: Arc<[String]>, request: Request, next: Next) -> Response {
+    let Some(origin) = request.headers().get(ORIGIN) else { return next.run(request).await };
+    let allowed =
+        |allowed: &String| allowed == "*" || allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes());
+    if origins.iter().any(allowed) {
+        return next.run(request).await;
+    }
+    let message = "web pages of this origin may not call the API: http.allowed_origins names those that may";
+    goim::envelope(StatusCode::FORBIDDEN, -403, message)
 }
 
 /// A request that takes too long to arrive is given up.

@@ -287,7 +287,9 @@ impl Connection {
         let head = if whole { fresh } else { &early.head };
         let parsed = if worth_parsing { websocket::parse_request(head) } else { Ok(None) };
         let refusal = match parsed {
-            Ok(Some(request)) if request.path == WEBSOCKET_PATH => {
+            Ok(Some(request)) if request.path != WEBSOCKET_PATH => Refusal::NotFound,
+            Ok(Some(request)) if !limits.origins.allow(request.origin) => Refusal::Origin,
+            Ok(Some(request)) => {
                 websocket::write_response(out, &request.accept);
                 let len = request.len;
                 early.cookie = request.cookie.map(Into::into);
@@ -299,7 +301,6 @@ impl Connection {
                 self.phase = Phase::Unauthenticated;
                 return Ok(Some(Event::Nothing));
             }
-            Ok(Some(_)) => Refusal::NotFound,
             Ok(None) if fresh_len < room => {
                 if whole {
                     early.head = fresh.into();

@@ -37,16 +37,12 @@ pub mod close_code {
     pub const GOING_AWAY: u16 = 1001;
     /// The peer broke RFC 6455.
     pub const PROTOCOL: u16 = 1002;
-    /// The peer sent a kind of message that is not taken here.
-    pub const UNSUPPORTED: u16 = 1003;
     /// The content of a message contradicts its type, such as text that is not UTF-8.
     pub const BAD_DATA: u16 = 1007;
     /// The peer broke a rule of the application.
     pub const POLICY: u16 = 1008;
     /// A message is larger than the limit.
     pub const TOO_BIG: u16 = 1009;
-    /// The server met a condition that it did not expect.
-    pub const INTERNAL: u16 = 1011;
     /// The server cannot serve now; try again later (registered at IANA after RFC 6455).
     pub const TRY_AGAIN: u16 = 1013;
 }

@@ -5,10 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use anser_api::settings::Span;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::Config;
 use super::problem::{Origin, Problem};
 use super::table::Key;
+
+/// What can be logged by name.
+const CRATES: [&str; 6] =
+    ["anser_api", "anser_comet", "anser_http", "anser_logic", "anser_server", "anser_wire"];
 
 /// Something in a configuration that would not work, or not as its author thinks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,9 +180,27 @@ impl Config {
     }
 
     fn filter(&self) -> Option<Complaint> {
-        let error = EnvFilter::try_new(&self.log.filter).err()?;
-        let what = format!("log.filter = \"{}\" is no filter ({error})", self.log.filter);
-        Some(Complaint::new("log.filter", what, "write a level or a list such as \"info,anser_comet=debug\""))
+        const REMEDY: &str = "write a level or a list such as \"info,anser_comet=debug\"";
+        let filter = &self.log.filter;
+        if let Err(error) = EnvFilter::try_new(filter) {
+            let what = format!("log.filter = \"{filter}\" is no filter ({error})");
+            return Some(Complaint::new("log.filter", what, REMEDY));
+        }
+        // Words that would be taken as the name of a module, and silence everything else.
+        let wrong =
+            filter.split(',').map(str::trim).find_map(|directive| match directive.split_once('=') {
+                Some((module, _)) => {
+                    let name = module.split("::").next().unwrap_or(module);
+                    let known = !name.starts_with("anser") || CRATES.contains(&name);
+                    (!known).then(|| format!("`{name}` is no part of anser ({})", CRATES.join(", ")))
+                }
+                None => {
+                    let known = directive.is_empty() || directive.parse::<LevelFilter>().is_ok();
+                    (!known)
+                        .then(|| format!("`{directive}` is no level (error, warn, info, debug, trace, off)"))
+                }
+            })?;
+        Some(Complaint::new("log.filter", format!("log.filter = \"{filter}\": {wrong}"), REMEDY))
     }
 }
 

@@ -37,9 +37,8 @@ pub struct Loaded {
 }
 
 impl Layers {
-    /// Merges them. What is wrong in any layer is told at once, even if a later layer hides it. Only when
-    /// nothing is, [`Config::check`] looks at the whole: a key with a typing error would set it on false
-    /// tracks.
+    /// Merges them. What is wrong in any layer is told at once, even if a later layer hides it, and so is
+    /// what [`Config::check`] finds in the values that could be read.
     pub fn load(&self) -> Result<Loaded, Problems> {
         let mut given = match &self.file {
             Some(path) => read_file(path).map_err(|problem| Problems(vec![problem]))?,
@@ -62,16 +61,19 @@ impl Layers {
                 Err(problem) => problems.push(problem),
             }
         }
-        if !problems.is_empty() {
-            return Err(Problems(problems));
-        }
-
         let config = Config::deserialize(merged).expect("each value was accepted by its section");
-        let complaints = config.check();
-        if complaints.is_empty() {
+        let mut complaints = config.check();
+        if problems.is_empty() && complaints.is_empty() {
             return Ok(Loaded { config, origins });
         }
-        Err(Problems(complaints.into_iter().map(|complaint| complaint.placed(&origins)).collect()))
+        if !problems.is_empty() {
+            // A default that stands in for what could not be read is nobody's fault.
+            complaints.retain(|complaint| origins.contains_key(&complaint.key));
+        }
+        problems.extend(complaints.into_iter().map(|complaint| complaint.placed(&origins)));
+        // A stable sort: the layers stay in their order, the file's lines come in theirs.
+        problems.sort_by_key(|problem| problem.origin.as_ref().map(Origin::place));
+        Err(Problems(problems))
     }
 }
 
@@ -104,7 +106,7 @@ fn read_variable(name: &OsString, value: &OsString) -> Option<Result<Given, Prob
         return Some(Err(unknown_variable(&shown, origin)));
     };
     Some(match value.to_str() {
-        Some(value) => Ok(Given { key, value: value::read(value), origin }),
+        Some(value) => Ok(Given { key, value: value::read(key, value), origin }),
         None => Err(Problem::at(origin, "its value is not UTF-8", format!("write {key} in UTF-8"))),
     })
 }
@@ -142,7 +144,7 @@ impl Assignment {
         let Self { section, name, value } = self;
         let origin = Origin::Flag(format!("{section}.{name}"));
         match Key::find(section, name) {
-            Some(key) => Ok(Given { key, value: value::read(value), origin }),
+            Some(key) => Ok(Given { key, value: value::read(key, value), origin }),
             None => Err(unknown_key(section, name, origin)),
         }
     }

@@ -15,6 +15,17 @@ pub enum Origin {
     Flag(String),
 }
 
+impl Origin {
+    /// For an order: the layers, and in the file the lines.
+    pub(super) fn place(&self) -> (u8, usize) {
+        match self {
+            Self::File(excerpt) => (0, excerpt.line),
+            Self::Env(_) => (1, 0),
+            Self::Flag(_) => (2, 0),
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -215,18 +215,13 @@ fn values_of_the_wrong_type() {
              write it like its default, \"8s\"",
         ),
         (
-            "comet.tcp=127.0.0.1:3101",
-            "comet.tcp is \"127.0.0.1:3101\", but must be a list of IP addresses with ports: write it like \
-             its default, [\"127.0.0.1:3101\"]",
-        ),
-        (
-            "comet.tcp=[\"localhost\"]",
-            "comet.tcp is [\"localhost\"], but must be a list of IP addresses with ports: write it like its \
-             default, [\"127.0.0.1:3101\"]",
+            "comet.tcp=localhost,127.0.0.1:3101",
+            "comet.tcp is [\"localhost\", \"127.0.0.1:3101\"], but must be a list of IP addresses (not names) \
+             with ports: write it like its default, [\"127.0.0.1:3101\"]",
         ),
         (
             "http.bind=localhost:80",
-            "http.bind is \"localhost:80\", but must be an IP address with a port: write it like its \
+            "http.bind is \"localhost:80\", but must be an IP address (not a name) with a port: write it like its \
              default, \"127.0.0.1:3111\"",
         ),
         ("log.filter=3", "log.filter is 3, but must be a string: write it like its default, \"info\""),
@@ -238,6 +233,31 @@ fn values_of_the_wrong_type() {
         let key = set.split('=').next().unwrap();
         assert_eq!(told_of_flag(set), format!("--set {key}: {what}"));
     }
+}
+
+#[test]
+fn a_list_outside_the_file_may_be_words_with_commas() {
+    let tcp = |set: &str| load("", &[], &[set]).unwrap().comet.tcp;
+    let two = ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()];
+    assert_eq!(tcp("comet.tcp=127.0.0.1:1, [::1]:2"), two);
+    assert_eq!(tcp("comet.tcp=[\"127.0.0.1:1\", \"[::1]:2\"]"), two);
+    assert_eq!(tcp("comet.tcp=127.0.0.1:1"), two[..1]);
+    assert_eq!(tcp("comet.tcp="), []);
+    let origins = load("", &[("ANSER_COMET_ALLOWED_ORIGINS", "*")], &[]).unwrap().comet.allowed_origins;
+    assert_eq!(origins, ["*"]);
+}
+
+#[test]
+fn what_has_the_wrong_type_hides_nothing_else() {
+    let said = load(
+        "[log]\nfilter = 1\n[comet]\nqueue = 0\ntcp = \"x\"\nwebsocket = []\nworkers = 5000\n",
+        &[],
+        &[],
+    )
+    .unwrap_err();
+    let starts: Vec<&str> =
+        said.lines().filter_map(|line| line.split_once(": ")).map(|(place, _)| place).collect();
+    assert_eq!(starts, ["anser.toml:2", "anser.toml:4", "anser.toml:5", "anser.toml:7"]);
 }
 
 #[test]

@@ -41,8 +41,17 @@ impl Given {
 }
 
 /// Reads a value from a flag or a variable: TOML if it is a TOML value, a string without quotes if not.
-pub fn read(text: &str) -> Value {
-    text.trim().parse().unwrap_or_else(|_| Value::String(text.to_owned()))
+/// Where the key wants a list, words joined by commas are one.
+pub fn read(key: Key, text: &str) -> Value {
+    match text.trim().parse() {
+        Ok(value @ Value::Array(_)) => value,
+        _ if key.default_value().is_array() => {
+            let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+            Value::Array(words.map(|word| Value::String(word.to_owned())).collect())
+        }
+        Ok(value) => value,
+        Err(_) => Value::String(text.to_owned()),
+    }
 }
 
 /// What would be right. The default's form tells more about it than serde's message does, except for the
@@ -57,9 +66,12 @@ fn expected(default: &Value, message: &str) -> String {
         Value::Float(_) => "a number",
         Value::Boolean(_) => "true or false",
         Value::String(text) if Span::parse(text).is_ok() => "a duration (a whole number with ms, s, m or h)",
-        Value::String(text) if text.parse::<SocketAddr>().is_ok() => "an IP address with a port",
+        Value::String(text) if text.parse::<SocketAddr>().is_ok() => "an IP address (not a name) with a port",
         Value::String(_) => "a string",
-        Value::Array(_) => "a list of IP addresses with ports",
+        Value::Array(_) if message.contains("socket address") => {
+            "a list of IP addresses (not names) with ports"
+        }
+        Value::Array(_) => "a list",
         Value::Datetime(_) => "a date",
         Value::Table(_) => "a table",
     };

@@ -29,6 +29,8 @@ pub struct Request<'a> {
     pub path: &'a str,
     /// The target behind the `?`, still percent-encoded.
     pub query: Option<&'a str>,
+    /// Whose web page asks; nobody's, if it is no browser.
+    pub origin: Option<&'a [u8]>,
     /// The first `Cookie` header, when it is UTF-8.
     pub cookie: Option<&'a str>,
     /// The value of `Sec-WebSocket-Accept`, for [`write_response`].
@@ -47,6 +49,9 @@ pub enum Refusal {
     /// There is no WebSocket at this path. 404; the caller decides that.
     #[error("no WebSocket here: check the path")]
     NotFound,
+    /// A page of somebody else's asks. 403; the caller decides that.
+    #[error("pages of this origin may not connect: the server's comet.allowed_origins names those that may")]
+    Origin,
     /// Another version than 13. 426.
     #[error("set Sec-WebSocket-Version to 13")]
     Version,
@@ -68,6 +73,7 @@ impl Refusal {
             Self::Malformed => "upgrade_malformed",
             Self::Method => "upgrade_method",
             Self::NotFound => "upgrade_not_found",
+            Self::Origin => "upgrade_origin",
             Self::Version => "upgrade_version",
             Self::NotAnUpgrade => "upgrade_missing",
             Self::Key => "upgrade_key",
@@ -81,6 +87,7 @@ impl Refusal {
             Self::Malformed | Self::Key => ("400 Bad Request", "Connection: close\r\n"),
             Self::Method => ("405 Method Not Allowed", "Allow: GET\r\nConnection: close\r\n"),
             Self::NotFound => ("404 Not Found", "Connection: close\r\n"),
+            Self::Origin => ("403 Forbidden", "Connection: close\r\n"),
             // Who sends Upgrade must name it in Connection (RFC 9110 §7.8).
             Self::Version => (
                 "426 Upgrade Required",
@@ -104,7 +111,7 @@ impl Refusal {
 
 /// Reads the head of an upgrade request; `None` while its blank line has not arrived.
 ///
-/// `Origin` and `Host` are not checked, nor whether the key is 16 bytes in base64: goim's clients
+/// `Host` is not checked, nor whether the key is 16 bytes in base64: goim's clients
 /// send what they like, and only the accept value depends on it.
 pub fn parse_request(head: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
@@ -134,7 +141,8 @@ pub fn parse_request(head: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
         None => (target, None),
     };
     let cookie = value(headers, "Cookie").and_then(|cookie| str::from_utf8(cookie).ok());
-    Ok(Some(Request { len, path, query, cookie, accept: accept(key) }))
+    let origin = value(headers, "Origin");
+    Ok(Some(Request { len, path, query, origin, cookie, accept: accept(key) }))
 }
 
 /// Appends the response that grants a request. Frames follow.

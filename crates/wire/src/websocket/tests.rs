@@ -140,7 +140,14 @@ fn golden_handshake() {
             Sec-WebSocket-Version: 13\r\n\r\n")
     );
     let accept = *b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-    let expected = Request { len: request.len(), path: "/chat", query: Some("x=%20"), cookie: None, accept };
+    let expected = Request {
+        len: request.len(),
+        path: "/chat",
+        query: Some("x=%20"),
+        origin: Some(b"http://example.com"),
+        cookie: None,
+        accept,
+    };
     let mut stream = request.clone();
     stream.extend_from_slice(b"\x81\x85");
     assert_eq!(parse_request(&stream), Ok(Some(expected)));

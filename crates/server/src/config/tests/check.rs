@@ -25,6 +25,17 @@ fn bounds() {
             "log.filter = \"=x\" is no filter (invalid filter directive): write a level or a list such as \
              \"info,anser_comet=debug\"",
         ),
+        (
+            "log.filter=verbose",
+            "log.filter = \"verbose\": `verbose` is no level (error, warn, info, debug, trace, off): write a \
+             level or a list such as \"info,anser_comet=debug\"",
+        ),
+        (
+            "log.filter=info,anser_commet=debug",
+            "log.filter = \"info,anser_commet=debug\": `anser_commet` is no part of anser (anser_api, \
+             anser_comet, anser_http, anser_logic, anser_server, anser_wire): write a level or a list such as \
+             \"info,anser_comet=debug\"",
+        ),
     ] {
         let key = set.split('=').next().unwrap();
         assert_eq!(told_of_flag(set), format!("--set {key}: {what}"));
@@ -33,6 +44,9 @@ fn bounds() {
     1\nroom_queue = 1\n\
                  commands = 64\nsend_buffer = 2048\n[logic]\nheartbeat_max = 1\n";
     load(least, &[], &["log.filter="]).unwrap();
+    for filter in ["info", "WARN", "info,anser_comet::worker=debug,hyper=off", "off"] {
+        load("", &[], &[&format!("log.filter={filter}")]).unwrap();
+    }
 }
 
 #[test]
