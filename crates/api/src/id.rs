@@ -62,6 +62,13 @@ name! {
     Room, "a room name"
 }
 
+impl Room {
+    /// Whether a push can name it: `type://id`, neither part empty.
+    pub fn is_pushable(&self) -> bool {
+        self.0.split_once("://").is_some_and(|(kind, id)| !kind.is_empty() && !id.is_empty())
+    }
+}
+
 /// A user: goim's `mid`. Positive; a connection without a user has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(pub i64);

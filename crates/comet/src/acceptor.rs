@@ -15,6 +15,7 @@ use tracing::warn;
 
 use crate::admission::{Rate, Refusal};
 use crate::inbox::Control;
+use crate::quiet::Quiet;
 use crate::shared::Shared;
 use crate::socket::abort_on_close;
 
@@ -69,7 +70,8 @@ pub(crate) struct Acceptor {
     next_worker: usize,
     /// A socket for which a worker had no place yet.
     parked: Option<Accepted>,
-    warned: Option<Instant>,
+    errors: Quiet,
+    refusals: Quiet,
 }
 
 impl Acceptor {
@@ -89,7 +91,8 @@ impl Acceptor {
             rate,
             next_worker: 0,
             parked: None,
-            warned: None,
+            errors: Quiet::default(),
+            refusals: Quiet::default(),
         };
         Ok((acceptor, stop))
     }
@@ -168,6 +171,10 @@ impl Acceptor {
                 Refusal::FullForAddress => "max_connections_per_ip",
             };
             self.shared.stats.refused(name);
+            if let Some(unsaid) = self.refusals.may_speak(Instant::now()) {
+                let open = self.shared.admission.open();
+                warn!(%remote, limit = %format_args!("comet.{name}"), open, unsaid, "refused a connection");
+            }
             abort_on_close(&socket);
             return;
         }
@@ -191,11 +198,11 @@ impl Acceptor {
     }
 
     fn warn(&mut self, cause: &io::Error) {
-        if self.warned.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
-            self.warned = Some(Instant::now());
+        if let Some(unsaid) = self.errors.may_speak(Instant::now()) {
             warn!(
                 error = %cause,
                 open = self.shared.admission.open(),
+                unsaid,
                 "cannot accept a connection; trying again. If it stays, raise the limit on open files"
             );
         }

@@ -81,6 +81,11 @@ impl Channel {
         }
     }
 
+    /// Its key, for the log.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.session.as_ref().map(|session| session.key.as_str())
+    }
+
     pub(crate) fn accepts(&self, op: i32) -> bool {
         self.accepts.contains(&op)
     }

@@ -22,6 +22,7 @@ mod inbox;
 mod login;
 mod outbound;
 mod push;
+mod quiet;
 mod shared;
 mod slab;
 mod socket;

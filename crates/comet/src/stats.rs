@@ -80,6 +80,8 @@ pub(crate) struct Stats {
     pub(crate) writes: AtomicU64,
     /// Packets from clients.
     pub(crate) packets: AtomicU64,
+    /// Pushes passed over because a connection does not take their operation.
+    pub(crate) filtered: AtomicU64,
     lost: [AtomicU64; LOST_NAMES.len()],
     /// Connections that were put behind.
     pub(crate) behind: AtomicU64,
@@ -138,6 +140,7 @@ metrics! {
     PUSHES_REFUSED = "pushes_refused", "Pushes refused because a queue was full";
     DELIVERED = "delivered", "Pushes wholly written to a connection, once for each connection";
     LOST = "lost", "Pushes that did not reach a connection they were for, by reason";
+    FILTERED = "filtered", "Pushes to a key, a user or everyone that a connection does not take the operation of";
     BEHIND = "behind", "Times that a connection was put behind, to pull what it missed";
     WRITTEN_BYTES = "written_bytes", "Bytes written to connections";
     WRITES = "writes", "System calls that wrote to connections";
@@ -167,6 +170,7 @@ impl Collector for Export {
         counter(PUSHES, load(&stats.pushes))?;
         counter(PUSHES_REFUSED, load(&stats.pushes_refused))?;
         counter(DELIVERED, load(&stats.delivered))?;
+        counter(FILTERED, load(&stats.filtered))?;
         counter(BEHIND, load(&stats.behind))?;
         counter(WRITTEN_BYTES, load(&stats.written_bytes))?;
         counter(WRITES, load(&stats.writes))?;

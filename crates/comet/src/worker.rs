@@ -19,12 +19,13 @@ use anser_api::id::Key;
 use anser_wire::time::Instant;
 use hashbrown::HashTable;
 use mio::{Events, Poll, Token};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::channel::Channel;
 use crate::frame::Push;
 use crate::inbox::{Control, Inbox};
 use crate::login::Question;
+use crate::quiet::Quiet;
 use crate::shared::Shared;
 use crate::slab::{Handle, Slab};
 use crate::stats::Lost;
@@ -55,10 +56,19 @@ struct Tally {
     bytes: u64,
     writes: u64,
     packets: u64,
+    filtered: u64,
     /// Change in bytes that wait for connections.
     outbound: isize,
     /// When the pushes that were just written had been accepted.
     accepted: Vec<std::time::Instant>,
+}
+
+/// Kinds of lines in the log that clients cause.
+#[derive(Debug, Default)]
+struct Lines {
+    refused: Quiet,
+    slow: Quiet,
+    budget: Quiet,
 }
 
 pub(crate) struct Worker {
@@ -98,6 +108,7 @@ pub(crate) struct Worker {
     /// Members that are being served.
     slots: Vec<u32>,
     tally: Tally,
+    quiet: Lines,
     /// Most bytes that have waited for one connection since all were looked at.
     largest: usize,
     /// Set when draining: when to give up.
@@ -134,6 +145,7 @@ impl Worker {
             body: Vec::new(),
             slots: Vec::new(),
             tally: Tally::default(),
+            quiet: Lines::default(),
             largest: 0,
             drain: None,
             said_goodbye: false,
@@ -289,6 +301,7 @@ impl Worker {
             (&stats.written_bytes, &mut tally.bytes),
             (&stats.writes, &mut tally.writes),
             (&stats.packets, &mut tally.packets),
+            (&stats.filtered, &mut tally.filtered),
         ] {
             if *value > 0 {
                 counter.fetch_add(std::mem::take(value), Ordering::Relaxed);
@@ -333,7 +346,13 @@ impl Worker {
                 self.shared.inboxes[worst].ring();
                 return;
             }
-            let Some((_, slot)) = waiting.pop() else { return };
+            let Some((waits, slot)) = waiting.pop() else { return };
+            if let Some(channel) = self.channels.get(slot)
+                && let Some(unsaid) = self.quiet.budget.may_speak(std::time::Instant::now())
+            {
+                let (remote, key) = (channel.remote, channel.key());
+                warn!(%remote, key, waits, unsaid, "closed the slowest client: comet.outbound_budget is reached");
+            }
             self.remove_for(slot, "budget", Lost::Budget);
         }
     }

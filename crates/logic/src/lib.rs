@@ -58,6 +58,9 @@ impl Shared {
             "" => None,
             name => Some(Room::parse(name, self.room_name)?),
         };
+        if token.anser && room.as_ref().is_some_and(|room| !room.is_pushable()) {
+            return Err(Refused::BadToken("room_id must be type://id, such as live://1".to_owned()));
+        }
         let user = UserId::parse(token.mid);
         // Taken under the lock, so that the order of generations is the order in which sessions replace
         // each other.
@@ -202,6 +205,18 @@ mod tests {
         connect(&logic, r#"{"mid":8,"key":"d"}"#).unwrap();
         assert_eq!(keys_of(&[8, 7]), Err(PushError::TooMany { max: 3 }));
         assert_eq!(keys_of(&[7]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn rooms_that_no_push_could_name_are_for_goims_clients() {
+        let logic = Logic::new(Config::default(), 256);
+        for room in ["live", "live://", "://1"] {
+            assert!(connect(&logic, &format!(r#"{{"room_id":"{room}"}}"#)).is_ok());
+            let refused =
+                connect(&logic, &format!(r#"{{"room_id":"{room}","proto":"anser/1"}}"#)).unwrap_err();
+            assert_eq!(refused, Refused::BadToken("room_id must be type://id, such as live://1".to_owned()));
+        }
+        assert!(connect(&logic, r#"{"room_id":"live://1","proto":"anser/1"}"#).is_ok());
     }
 
     #[test]

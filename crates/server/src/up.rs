@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,14 +125,27 @@ impl Server {
         }
         let _ = writeln!(text, "  push API            http://{http}/goim/push/room");
         let _ = writeln!(text, "  health, metrics     http://{http}/healthz /readyz /metrics");
+        // What is bound to every address is reached at loopback from here.
+        let here = |address: &SocketAddr| match address.ip() {
+            ip if !ip.is_unspecified() => *address,
+            IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, address.port()).into(),
+            IpAddr::V6(_) => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        };
+        let (tcp, websocket): (Vec<_>, Vec<_>) =
+            (tcp.iter().map(here).collect(), websocket.iter().map(here).collect());
+        let http = here(http);
         let anser = std::env::args().next().unwrap_or_else(|| "anser".into());
         let server = match (&tcp[..], &websocket[..]) {
-            ([first, ..], _) if first.port() == 3101 && first.ip().is_loopback() => String::new(),
+            ([first, ..], _) if *first == SocketAddr::from((Ipv4Addr::LOCALHOST, 3101)) => String::new(),
             ([first, ..], _) => format!(" --server tcp://{first}"),
             ([], [first, ..]) => format!(" --server ws://{first}/sub"),
             ([], []) => String::new(),
         };
-        let api = if http.port() == 3111 { String::new() } else { format!(" --http http://{http}") };
+        let api = if http == SocketAddr::from((Ipv4Addr::LOCALHOST, 3111)) {
+            String::new()
+        } else {
+            format!(" --http http://{http}")
+        };
         let _ = write!(
             text,
             "\nFirst step: paste the first line into a second terminal, the second into a third.\n\n  \

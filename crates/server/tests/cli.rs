@@ -167,7 +167,7 @@ fn answer_once(body: &'static str) -> (String, std::thread::JoinHandle<String>) 
 fn push_says_what_it_did() {
     let (http, server) = answer_once(r#"{"code":0,"message":""}"#);
     let (code, said, _) = run(&["push", "room", "live://1", "--op", "7", "--http", &http, "hello"]);
-    assert_eq!((code, said.as_str()), (0, "pushed 5 bytes to room live://1, operation 7\n"));
+    assert_eq!((code, said.as_str()), (0, "accepted 5 bytes for room live://1, operation 7\n"));
     assert_eq!(server.join().unwrap(), "POST /goim/push/room?operation=7&type=live&room=1 HTTP/1.1 hello");
 }
 
@@ -179,7 +179,7 @@ fn push_reads_stdin() {
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"from a pipe\n").unwrap();
     let output = child.wait_with_output().unwrap();
-    assert_eq!(told(&output), (0, "pushed 12 bytes to all, operation 1000\n".to_owned(), String::new()));
+    assert_eq!(told(&output), (0, "accepted 12 bytes for all, operation 1000\n".to_owned(), String::new()));
     assert_eq!(server.join().unwrap(), "POST /goim/push/all?operation=1000 HTTP/1.1 from a pipe\n");
 }
 

@@ -305,3 +305,32 @@ fn the_api_meets_strangers_too() {
     assert!(slower.is_closed());
     neighbours.are_well(&cluster);
 }
+
+/// A page in a browser may connect, and push, to whatever it likes: its origin tells.
+#[test]
+fn pages_of_others() {
+    let cluster = Cluster::start(&["http.allowed_origins=https://admin.example"]);
+    let upgrade = |cluster: &Cluster, origin: &str| {
+        let mut client = Dial::new(cluster, Transport::WebSocket).open();
+        let head = format!(
+            "GET /sub HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: {origin}\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        );
+        client.write(head.as_bytes());
+        String::from_utf8(client.take(12)).unwrap()
+    };
+    assert_eq!(upgrade(&cluster, "http://localhost:8000"), "HTTP/1.1 101");
+    assert_eq!(upgrade(&cluster, "https://evil.example"), "HTTP/1.1 403");
+    assert_eq!(upgrade(&cluster, "null"), "HTTP/1.1 403");
+    eventually_eq("it is counted", 2, || cluster.metrics().labelled("comet_closed", "upgrade_origin"));
+    let push = |origin: &str| {
+        cluster.api().request("POST", "/goim/push/all?operation=1", &[("Origin", origin)], b"x").status()
+    };
+    assert_eq!((push("https://admin.example"), push("http://localhost:8000")), (200, 403));
+
+    let named = Cluster::start(&["comet.allowed_origins=https://app.example"]);
+    assert_eq!(upgrade(&named, "https://app.example"), "HTTP/1.1 101");
+    assert_eq!(upgrade(&named, "http://localhost:8000"), "HTTP/1.1 403");
+    let open = Cluster::start(&["comet.websocket=0.0.0.0:0", "logic.allow_open_beyond_loopback=true"]);
+    assert_eq!(upgrade(&open, "https://any.example"), "HTTP/1.1 101");
+}

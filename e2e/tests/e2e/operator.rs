@@ -203,7 +203,7 @@ fn the_first_minute() {
     let mut listen = Process::spawn(folder.path(), &command(" listen"));
     eventually("it listens", || listen.stderr().contains("connected to").then_some(()));
     let pushed = Process::run(&command(" push room live://1 hello"));
-    let said = "pushed 5 bytes to room live://1, operation 1000\n";
+    let said = "accepted 5 bytes for room live://1, operation 1000\n";
     assert_eq!((pushed.code, &*pushed.stdout, &*pushed.stderr), (Some(0), said, ""));
     listen.on_stdout("the push", |said| said.ends_with("Z 1000 hello\n").then_some(()));
 

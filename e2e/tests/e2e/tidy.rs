@@ -11,6 +11,7 @@ use std::{env, fs};
 use anser_e2e::Cluster;
 use anser_server::config::{print, table};
 use anser_wire::operation::{self, Dialect, Direction};
+use anser_wire::packet::{Header, Packet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Which crate may use which of ours, tests aside (ARCHITECTURE.md, Map). What is not here is forbidden.
@@ -283,6 +284,33 @@ fn the_protocol_is_documented() {
             writeln!(table, "| {} | {} | {from} | {on} | {answer} | {body} | {doc} |", row.number, row.name);
     }
     generated("docs/protocol.md", "operations", &table);
+}
+
+/// The bytes in the page are those of the code.
+#[test]
+fn the_golden_bytes_are_documented() {
+    let document = fs::read_to_string(root().join("docs/protocol.md")).expect("the page exists");
+    let shown = |op, seq, body: &[u8]| {
+        let mut bytes = Vec::new();
+        Packet { header: Header { ver: 1, op, seq }, body }.encode(&mut bytes);
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let fields = [0..4, 4..6, 6..8, 8..12, 12..16].map(|field| hex(&bytes[field]));
+        let tail = if body.is_empty() { String::new() } else { format!(" {}", hex(body)) };
+        format!("`{}{tail}`", fields.join(" "))
+    };
+    let token = br#"{"mid":7,"accepts":[1000]}"#;
+    let auth = shown(operation::AUTH, 1, token);
+    for bytes in [
+        format!("{}`", &auth[..auth.rfind(' ').expect("it has a body")]),
+        shown(operation::AUTH_REPLY, 1, b""),
+        shown(operation::HEARTBEAT, 1, b""),
+        shown(operation::HEARTBEAT_REPLY, 1, &[0, 0, 0, 5]),
+        shown(1000, 0, br#"{"test":1}"#),
+    ] {
+        assert!(document.contains(&bytes), "docs/protocol.md does not have {bytes}");
+    }
+    assert!(document.contains(&format!("the {} bytes of the token", token.len())));
+    assert!(document.contains(&format!("`82{:02x} 37fa213d`", 0x80 | (16 + token.len()))));
 }
 
 #[test]

@@ -176,7 +176,7 @@ impl Worker {
                 channel.wire.write(header, &online.to_be_bytes(), out);
             }
             operation::CHANGE_ROOM => {
-                let result = self.room_of_body().and_then(|room| self.change_room(slot, room.as_ref()));
+                let result = self.room_of_body(anser).and_then(|room| self.change_room(slot, room.as_ref()));
                 self.answer_room(slot, header, operation::CHANGE_ROOM_REPLY, anser, result, out);
             }
             operation::SUBSCRIBE => {
@@ -188,14 +188,14 @@ impl Worker {
                 self.answer_room(slot, header, operation::UNSUBSCRIBE_REPLY, anser, result, out);
             }
             operation::JOIN if anser => {
-                let result = self.room_of_body().and_then(|room| match room {
+                let result = self.room_of_body(anser).and_then(|room| match room {
                     Some(room) => self.try_enter(slot, &room),
                     None => Err(("room_name", "name the room in the body, type://id".into())),
                 });
                 self.answer_room(slot, header, operation::JOIN_REPLY, true, result, out);
             }
             operation::LEAVE if anser => {
-                let result = self.room_of_body().map(|room| {
+                let result = self.room_of_body(anser).map(|room| {
                     if let Some(room) = room {
                         self.leave_named(slot, &room);
                     }
@@ -214,16 +214,19 @@ impl Worker {
         room.map_or(0, |room| room.shared.online() as i32)
     }
 
-    /// The room that `self.body` names, if it is not empty.
-    fn room_of_body(&self) -> Result<Option<RoomName>, Complaint> {
+    /// The room that `self.body` names, if it is not empty. goim's clients may name what they like.
+    fn room_of_body(&self, anser: bool) -> Result<Option<RoomName>, Complaint> {
         if self.body.is_empty() {
             return Ok(None);
         }
         let name = str::from_utf8(&self.body)
             .map_err(|_| ("room_name", "the name of a room must be UTF-8".to_owned()))?;
-        RoomName::parse(name, self.shared.config.room_name)
-            .map(Some)
-            .map_err(|cause| ("room_name", cause.to_string()))
+        let room = RoomName::parse(name, self.shared.config.room_name)
+            .map_err(|cause| ("room_name", cause.to_string()))?;
+        if anser && !room.is_pushable() {
+            return Err(("room_name", "no push could reach it: write type://id, such as live://1".into()));
+        }
+        Ok(Some(room))
     }
 
     /// Answers with the request's body. An Anser client learns what went wrong; a goim client gets the

@@ -11,6 +11,7 @@ use anser_wire::anser::Dropped;
 use anser_wire::operation;
 use anser_wire::packet::{Header, PUSH_VERSION};
 use prost::Message as _;
+use tracing::warn;
 
 use super::room::release;
 use super::{Job, Worker};
@@ -78,11 +79,12 @@ impl Worker {
             if let Some((keys, at, push)) = self.keyed.take() {
                 let upto = keys.len().min(at + TURN_SENDS - sends);
                 for key in &keys[at..upto] {
-                    if let Some(slot) = self.find(key)
-                        && self.channels.get(slot).is_some_and(|channel| channel.accepts(push.op))
-                    {
+                    let Some(slot) = self.find(key) else { continue };
+                    if self.takes(slot, push.op) {
                         self.offer(slot, &push);
                         self.touch(slot);
+                    } else {
+                        self.tally.filtered += 1;
                     }
                 }
                 sends += upto - at;
@@ -223,7 +225,13 @@ impl Worker {
         let op = batch.pushes[0].op;
         let mut slots = std::mem::take(&mut self.slots);
         slots.clear();
-        slots.extend((from..upto).filter(|slot| self.takes(*slot, op)));
+        for slot in from..upto {
+            if self.takes(slot, op) {
+                slots.push(slot);
+            } else if self.is_online(slot) {
+                self.tally.filtered += batch.pushes.len() as u64;
+            }
+        }
         self.serve(&slots, &mut batch);
         *sends += slots.len().max(CHUNK / 16);
         self.slots = slots;
@@ -234,6 +242,10 @@ impl Worker {
         let took = self.shared.micros() - began;
         self.shared.everyone[self.id].round_micros.store(took as u32, Ordering::Relaxed);
         !self.everyone.waiting.is_empty()
+    }
+
+    fn is_online(&self, slot: u32) -> bool {
+        self.channels.get(slot).is_some_and(|channel| channel.session.is_some())
     }
 
     fn takes(&self, slot: u32, op: i32) -> bool {
@@ -256,6 +268,8 @@ impl Worker {
             while slots.len() < allowed && paced.next < end {
                 if self.takes(paced.next, paced.push.op) {
                     slots.push(paced.next);
+                } else if self.is_online(paced.next) {
+                    self.tally.filtered += 1;
                 }
                 paced.next += 1;
             }
@@ -426,6 +440,10 @@ impl Worker {
         } else {
             channel.dropped = channel.dropped.saturating_add(1);
             shared.stats.lost(Lost::Overflow, 1);
+            if let Some(unsaid) = self.quiet.slow.may_speak(Instant::now()) {
+                let (remote, key, dropped) = (channel.remote, channel.key(), channel.dropped);
+                warn!(%remote, key, dropped, unsaid, "dropped a push to a client that reads too slowly");
+            }
         }
     }
 

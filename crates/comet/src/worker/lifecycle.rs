@@ -13,7 +13,7 @@ use anser_wire::server::{Close, Connection};
 use anser_wire::websocket::close_code;
 use hashbrown::hash_table::Entry;
 use mio::Interest;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::Worker;
 use crate::acceptor::Accepted;
@@ -113,14 +113,19 @@ impl Worker {
             Ok(connected) => connected,
             Err(refused) => {
                 self.shared.stats.logins_refused.fetch_add(1, Ordering::Relaxed);
-                if let Some(channel) = self.channels.get(slot) {
-                    debug!(remote = %channel.remote, cause = %refused, "authentication refused");
+                if let Some(channel) = self.channels.get(slot)
+                    && let Some(unsaid) = self.quiet.refused.may_speak(std::time::Instant::now())
+                {
+                    info!(remote = %channel.remote, cause = %refused, unsaid, "authentication refused");
                 }
-                let code = match refused {
-                    Refused::Unavailable(_) => close_code::TRY_AGAIN,
-                    _ => close_code::POLICY,
+                // A client may know what is wrong with its own token, but not what is wrong in here.
+                let (code, reason) = match refused {
+                    Refused::Unavailable(_) => {
+                        (close_code::TRY_AGAIN, "authentication is unavailable".to_owned())
+                    }
+                    refused => (close_code::POLICY, refused.to_string()),
                 };
-                self.end(slot, code, "authentication refused", "login_refused");
+                self.end(slot, code, &reason, "login_refused");
                 return Login::Elsewhere;
             }
         };

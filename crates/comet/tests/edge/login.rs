@@ -205,14 +205,18 @@ fn the_handshake_has_a_deadline() {
 fn a_refused_client_is_closed() {
     let edge = Edge::start(|_| {});
     let rows = [
-        (Refused::BadToken("expired".into()), 1008),
-        (Refused::TooLong(TooLong { what: "a key", len: 300, max: 256 }), 1008),
-        (Refused::Unavailable("no answer".into()), 1013),
+        (Refused::BadToken("expired".into()), 1008, "bad token: expired"),
+        (
+            Refused::TooLong(TooLong { what: "a key", len: 300, max: 256 }),
+            1008,
+            "a key of 300 bytes is longer than 256: choose a shorter one, or raise the limit",
+        ),
+        (Refused::Unavailable("10.0.0.1 does not answer".into()), 1013, "authentication is unavailable"),
     ];
     let mut count = 0;
-    for (refused, code) in rows {
+    for (refused, code, reason) in rows {
         for kind in Kind::SOCKETS {
-            let expected = (kind == Kind::WebSocket).then(|| (code, "authentication refused".to_owned()));
+            let expected = (kind == Kind::WebSocket).then(|| (code, reason.to_owned()));
             let token = edge.logic.bad_token(refused.clone());
             let mut client = edge.connect(kind);
             let mut bytes = client.encode(Header { ver: 1, op: AUTH, seq: 1 }, &token);

@@ -50,6 +50,7 @@ fn bodies_of_all_sizes_arrive_whole() {
 #[test]
 fn accepts_count_for_keys_and_everyone_only() {
     let edge = Edge::start(|_| {});
+    let mut filtered = 0;
     for kind in Kind::ALL {
         let login = Login::new("one").room("live://1").accepts(&[1000, -7]);
         let mut client = edge.log_in(kind, &login);
@@ -63,6 +64,8 @@ fn accepts_count_for_keys_and_everyone_only() {
             }
             edge.push(target, 1000, b"last");
             client.expect_push(1000, b"last");
+            filtered += 2;
+            becomes(&filtered, || edge.metric("filtered_total"));
         }
         for op in [1001, 0, i32::MAX, 1000] {
             edge.push(room("live://1"), op, b"unfiltered");

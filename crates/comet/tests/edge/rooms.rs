@@ -263,6 +263,8 @@ fn an_anser_client_learns_why_a_request_is_refused() {
             (JOIN, &b""[..], "room_name"),
             (JOIN, b"live://too-long-a-name", "room_name"),
             (JOIN, b"live://\xff", "room_name"),
+            (JOIN, b"live", "room_name"),
+            (CHANGE_ROOM, b"live://", "room_name"),
             (LEAVE, b"live://too-long-a-name", "room_name"),
             (CHANGE_ROOM, b"live://\xff", "room_name"),
             (SUBSCRIBE, b"1001,x", "operations"),

@@ -21,7 +21,7 @@ pub struct Listen {
     #[arg(long, value_name = "URL", default_value = "tcp://127.0.0.1:3101")]
     server: Vec<Address>,
     /// The user to be
-    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, value_name = "ID", value_parser = user)]
     user: Option<i64>,
     /// The key to be reached by; an older connection with the same key is closed [default: a random one]
     #[arg(long)]
@@ -38,6 +38,10 @@ pub struct Listen {
     /// Print one JSON object for each push
     #[arg(long)]
     json: bool,
+}
+
+fn user(text: &str) -> Result<i64, &'static str> {
+    text.parse().ok().filter(|id| *id > 0).ok_or("write a whole number above 0")
 }
 
 impl Listen {

@@ -32,7 +32,8 @@ impl Push {
     pub fn run(self) -> Result<(), Failure> {
         let (receivers, body) = self.target.split()?;
         let body = read(body)?;
-        let said = format!("pushed {} to {receivers}, operation {}\n", Bytes(body.len()), self.op);
+        // Taken, by goim's API, says nothing of who is there to get it.
+        let said = format!("accepted {} for {receivers}, operation {}\n", Bytes(body.len()), self.op);
         let answer = runtime()?.block_on(self.http.post(&receivers.path(self.op), body))?;
         accepted(&self.http, &answer)?;
         out::write(&said)
@@ -48,8 +49,8 @@ enum Target {
         /// The message; - reads it from stdin
         body: String,
     },
-    /// To the connections with these keys
-    #[command(override_usage = "anser push key [OPTIONS] <KEY>... <BODY>")]
+    /// To the connections with these keys: a device has one
+    #[command(visible_alias = "device", override_usage = "anser push key [OPTIONS] <KEY>... <BODY>")]
     Key {
         /// The keys, and the message last; - reads it from stdin
         #[arg(required = true, value_name = "KEY... BODY")]
