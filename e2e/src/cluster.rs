@@ -23,6 +23,7 @@ pub struct Builder {
     files: Option<u64>,
     data: Option<PathBuf>,
     config: Option<PathBuf>,
+    stderr: Option<PathBuf>,
 }
 
 impl Builder {
@@ -51,6 +52,12 @@ impl Builder {
         Self { config: Some(config.to_owned()), ..self }
     }
 
+    /// Sends its log to this file.
+    #[must_use]
+    pub fn stderr(self, file: &Path) -> Self {
+        Self { stderr: Some(file.to_owned()), ..self }
+    }
+
     /// Starts it and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> Cluster {
@@ -77,9 +84,10 @@ impl Builder {
         for setting in free.into_iter().map(str::to_owned).chain(self.settings) {
             arguments.extend(["--set".to_owned(), setting]);
         }
-        let process = match self.files {
-            Some(files) => Process::spawn_with_files(files, folder.path(), &arguments),
-            None => Process::spawn(folder.path(), &arguments),
+        let process = match (self.files, self.stderr) {
+            (Some(files), _) => Process::spawn_with_files(files, folder.path(), &arguments),
+            (None, Some(file)) => Process::spawn_with_stderr(&file, folder.path(), &arguments),
+            (None, None) => Process::spawn(folder.path(), &arguments),
         };
         (process, folder)
     }

@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::patience::eventually;
 
 /// Sets the limit on open files, then becomes the program.
 const LIMITED: &str = "ulimit -n \"$0\" && exec \"$@\"";
+
+/// Sends stderr elsewhere, then becomes the program.
+const REDIRECTED: &str = "exec \"$@\" 2>\"$0\"";
 
 /// A running `anser`. Killed when dropped.
 #[derive(Debug)]
@@ -47,6 +50,20 @@ impl Process {
         let mut command = Command::new("sh");
         command.args(["-c", LIMITED, &files.to_string()]).arg(binary());
         Self::start(command, folder, arguments)
+    }
+
+    /// The same with stderr going to this file and not to us.
+    pub fn spawn_with_stderr(stderr: &Path, folder: &Path, arguments: &[impl AsRef<str>]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", REDIRECTED]).arg(stderr).arg(binary());
+        Self::start(command, folder, arguments)
+    }
+
+    /// Lowers its limit on open files while it runs.
+    pub fn limit_files(&self, files: u64) {
+        let limit = Rlimit { current: Some(files), maximum: Some(files) };
+        prlimit(Pid::from_raw(self.id().cast_signed()), Resource::Nofile, limit)
+            .expect("limits of a child may be lowered");
     }
 
     /// Runs `anser` in a folder of its own until it ends.

@@ -4,7 +4,7 @@
 //! waits a moment and goes on, and the kernel's queue holds whoever waits.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ const WAKER: Token = Token(usize::MAX);
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) socket: TcpStream,
-    pub(crate) remote: IpAddr,
+    pub(crate) remote: SocketAddr,
     pub(crate) kind: Kind,
 }
 
@@ -181,7 +181,7 @@ impl Acceptor {
         // Only who comes in uses up the rate: one address cannot take it from all others.
         self.rate.take();
         self.shared.stats.accepted.fetch_add(1, Ordering::Relaxed);
-        self.deal(Accepted { socket, remote, kind });
+        self.deal(Accepted { socket, remote: SocketAddr::new(remote, from.port()), kind });
     }
 
     /// Gives a socket to the next worker; parks it, and says false, when that one has no place.

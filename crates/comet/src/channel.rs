@@ -1,6 +1,6 @@
 //! One connection on the worker that owns it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anser_api::comet::Flow;
 use anser_api::id::Session;
@@ -36,6 +36,8 @@ pub(crate) struct Channel {
     /// Pushes dropped since the client was last told, or in all if it does not want to be.
     pub(crate) dropped: u32,
     pub(crate) remote: IpAddr,
+    /// Its port there, 0 if it is a task's.
+    pub(crate) port: u16,
     pub(crate) flow: Flow,
     /// The client asked to be told of dropped pushes.
     pub(crate) tell_dropped: bool,
@@ -68,6 +70,7 @@ impl Channel {
             outbound: None,
             dropped: 0,
             remote,
+            port: 0,
             flow: Flow::Live,
             tell_dropped: false,
             one_write_per_packet: false,
@@ -79,6 +82,11 @@ impl Channel {
             hung_up: false,
             ended: false,
         }
+    }
+
+    /// Where it comes from, for the log.
+    pub(crate) fn from(&self) -> SocketAddr {
+        SocketAddr::new(self.remote, self.port)
     }
 
     /// Its key, for the log.

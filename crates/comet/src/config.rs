@@ -16,7 +16,8 @@ settings! {
         websocket: Vec<SocketAddr> = vec![([127, 0, 0, 1], 3102).into()],
         /// Worker threads that own the connections. 0: one for each processor. At most 1024.
         workers: usize = 0,
-        /// Most connections in all. 0: as many files as the process may open, less 512.
+        /// Most connections in all. 0: as many files as the process may open, less a sixteenth of them, but
+        /// at least 512, which are for the HTTP API and the process itself.
         max_connections: usize = 0,
         /// Most connections from one address. 0: no limit.
         max_connections_per_ip: usize = 10_000,

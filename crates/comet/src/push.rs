@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anser_api::comet::{Flow, Push, PushError, Target};
 use anser_api::id::{Key, Session};
+use tracing::warn;
 
 use crate::directory::Share;
 use crate::frame;
@@ -53,7 +54,13 @@ impl Shared {
         };
         match result {
             Ok(()) => self.stats.pushes.fetch_add(1, Ordering::Relaxed),
-            Err(PushError::Exhausted { .. }) => self.stats.pushes_refused.fetch_add(1, Ordering::Relaxed),
+            Err(PushError::Exhausted { retry_after }) => {
+                let mut quiet = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(unsaid) = quiet.may_speak(Instant::now()) {
+                    warn!(?retry_after, unsaid, "refused a push: its receivers' queues are full");
+                }
+                self.stats.pushes_refused.fetch_add(1, Ordering::Relaxed)
+            }
             Err(_) => 0,
         };
         result

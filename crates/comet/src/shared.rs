@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::directory::{Directory, Share};
 use crate::inbox::{Control, Inbox};
 use crate::login::Question;
+use crate::quiet::Quiet;
 use crate::stats::Stats;
 
 pub(crate) struct Shared {
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     /// Held while a push to everyone is queued, so that all workers get such pushes in one order.
     pub(crate) everyone_order: Mutex<()>,
     pub(crate) stats: Stats,
+    /// Lines about pushes that were refused.
+    pub(crate) refusals: Mutex<Quiet>,
     pub(crate) lane: mpsc::Sender<Question>,
     pub(crate) runtime: tokio::runtime::Handle,
     /// Bytes that wait for connections, over all workers.
@@ -80,6 +83,7 @@ impl Shared {
             everyone_order: Mutex::default(),
             inboxes,
             stats: Stats::default(),
+            refusals: Mutex::default(),
             lane,
             runtime,
             outbound_bytes: AtomicUsize::new(0),
@@ -126,7 +130,7 @@ impl Shared {
     pub(crate) async fn sweep(&self) {
         while let Some(control) = self.inboxes.iter().find_map(|inbox| inbox.take_control()) {
             match control {
-                Control::Accept(accepted) => self.admission.leave(accepted.remote),
+                Control::Accept(accepted) => self.admission.leave(accepted.remote.ip()),
                 Control::Attach(attached) => self.admission.leave(attached.remote),
                 Control::Adopt(adoption) => {
                     self.admission.leave(adoption.channel.remote);

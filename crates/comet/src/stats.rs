@@ -62,7 +62,7 @@ const LOST_NAMES: [&str; 4] = ["overflow", "budget", "closed", "draining"];
 /// Counters of one comet.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
-    /// Sockets taken from the kernel.
+    /// Sockets taken from the kernel, and not refused at once.
     pub(crate) accepted: AtomicU64,
     pub(crate) accept_errors: AtomicU64,
     /// Authenticated connections, by transport: tcp, websocket, foreign.
@@ -127,9 +127,9 @@ macro_rules! metrics {
 }
 
 metrics! {
-    CONNECTIONS = "connections", "Authenticated connections, by transport";
+    CONNECTIONS = "connections", "Authenticated connections, by transport (foreign: one that a task serves)";
     OPEN = "sockets_open", "Connections that are open, authenticated or not";
-    ACCEPTED = "accepted", "Connections taken from the kernel";
+    ACCEPTED = "accepted", "Connections that were let in, to authenticate";
     ACCEPT_ERRORS = "accept_errors", "Errors of accept, such as no free descriptor";
     REFUSED = "refused", "Connections closed as soon as they came, by the limit that did it";
     LOGINS_REFUSED = "logins_refused", "Authentications that were refused";

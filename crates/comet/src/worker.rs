@@ -19,7 +19,7 @@ use anser_api::id::Key;
 use anser_wire::time::Instant;
 use hashbrown::HashTable;
 use mio::{Events, Poll, Token};
-use tracing::{error, info, warn};
+use tracing::{debug, error, warn};
 
 use crate::channel::Channel;
 use crate::frame::Push;
@@ -190,7 +190,7 @@ impl Worker {
                 std::thread::yield_now();
             }
         }
-        info!(worker = self.id, left = self.channels.len(), "worker ended");
+        debug!(worker = self.id, "worker ended");
     }
 
     /// How long to wait for events.
@@ -350,7 +350,7 @@ impl Worker {
             if let Some(channel) = self.channels.get(slot)
                 && let Some(unsaid) = self.quiet.budget.may_speak(std::time::Instant::now())
             {
-                let (remote, key) = (channel.remote, channel.key());
+                let (remote, key) = (channel.from(), channel.key());
                 warn!(%remote, key, waits, unsaid, "closed the slowest client: comet.outbound_budget is reached");
             }
             self.remove_for(slot, "budget", Lost::Budget);
@@ -371,6 +371,16 @@ impl Worker {
         let done = self.said_goodbye && (self.channels.len() == 0 || self.now >= deadline);
         if done {
             let left: Vec<u32> = self.channels.occupied().map(|(slot, _)| slot).collect();
+            let waits: usize =
+                self.channels.occupied().filter_map(|(_, c)| Some(c.outbound.as_ref()?.bytes())).sum();
+            if waits > 0 {
+                warn!(
+                    worker = self.id,
+                    cut = left.len(),
+                    bytes = waits,
+                    "clients had not taken everything at comet.drain_limit"
+                );
+            }
             for slot in left {
                 self.remove(slot, "drain_limit");
             }

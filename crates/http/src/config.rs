@@ -20,7 +20,8 @@ settings! {
         /// Longest a caller may take over a request's head and body, and leave an answer unread. At least
         /// 100ms.
         request_timeout: Span = Span::secs(10),
-        /// Most connections at once. At least 1.
+        /// Most connections at once. At least 1; at most the files that are kept for them, see
+        /// comet.max_connections.
         max_connections: usize = 4096,
         /// Most keys or users in one push. At least 1.
         receivers: usize = 10_000,

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anser_api::logic::Logic;
 use axum::Router;
@@ -104,13 +104,26 @@ struct Server {
 
 impl Server {
     async fn run(mut self, listener: TcpListener) {
+        let mut said = None;
+        let mut may_speak = move || {
+            let quiet = said.is_none_or(|said: Instant| said.elapsed() > Duration::from_secs(10));
+            if quiet {
+                said = Some(Instant::now());
+            }
+            quiet
+        };
         loop {
+            if self.slots.available_permits() == 0 && may_speak() {
+                warn!("as many callers as http.max_connections allows are connected: others wait");
+            }
             let Ok(permit) = self.slots.clone().acquire_owned().await else { return };
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((socket, from)) => self.serve(socket, from, permit),
                     Err(cause) => {
-                        warn!(error = %cause, "cannot accept an HTTP connection; trying again");
+                        if may_speak() {
+                            warn!(error = %cause, "cannot accept an HTTP connection; trying again");
+                        }
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 },

@@ -47,7 +47,7 @@ impl Shared {
     }
 
     fn connect(&self, request: &Connect) -> Result<Connected, Refused> {
-        let token = Token::parse(&request.token).map_err(|cause| Refused::BadToken(cause.to_string()))?;
+        let token = Token::parse(&request.token).map_err(|cause| Refused::BadToken(token::told(&cause)))?;
         let key = if token.key.is_empty() {
             let mut buffer = Uuid::encode_buffer();
             Key::parse(Uuid::new_v4().hyphenated().encode_lower(&mut buffer), usize::MAX)?

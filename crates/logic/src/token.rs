@@ -34,6 +34,18 @@ impl Token {
     }
 }
 
+/// What is wrong with a token, without any part of it: tokens are secrets, and this goes into logs.
+pub(crate) fn told(cause: &serde_json::Error) -> String {
+    let text = cause.to_string();
+    let quoted = text.split_once(['"', '`']).zip(text.rsplit_once(", expected"));
+    match quoted {
+        Some(((before, _), (_, expected))) if text.starts_with("invalid") => {
+            format!("{}, expected{expected}", before.trim_end())
+        }
+        _ => text,
+    }
+}
+
 /// Puts U+FFFD for each byte that is not UTF-8 and for each escaped half of a surrogate pair, as Go's
 /// decoder does and serde's does not.
 fn mended(token: &[u8]) -> Vec<u8> {
@@ -159,6 +171,18 @@ mod tests {
         );
         let latin = b"{\"key\":\"\xe9\xe2\x82\",\"platform\":\"\xff\"}";
         assert_eq!(Token::parse(latin).unwrap(), Token { key: "\u{fffd}\u{fffd}\u{fffd}".into(), ..token() });
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_the_token() {
+        for (token, expected) in [
+            (r#"{"mid":"se\"cret, expected x"}"#, "invalid type: string, expected i64 at line 1 column 29"),
+            (r#"{"mid":77.5}"#, "invalid type: floating point, expected i64 at line 1 column 11"),
+            (r#"{"accepts":[99999999999]}"#, "invalid value: integer, expected i32 at line 1 column 23"),
+            ("secret", "expected value at line 1 column 1"),
+        ] {
+            assert_eq!(told(&Token::parse(token.as_bytes()).unwrap_err()), expected);
+        }
     }
 
     #[test]

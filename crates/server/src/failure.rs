@@ -30,9 +30,10 @@ impl Failure {
                 "stop the process that holds it (`ss -ltnp` names it), or set another address",
             ),
             io::ErrorKind::AddrNotAvailable => (Exit::Unavailable, "set an address that this machine has"),
-            io::ErrorKind::PermissionDenied => {
-                (Exit::System, "ports below 1024 need a right; set a higher port")
-            }
+            io::ErrorKind::PermissionDenied => (
+                Exit::System,
+                "ports below 1024 need the right CAP_NET_BIND_SERVICE; give it, or set a higher port",
+            ),
             _ => (Exit::System, "set another address"),
         };
         Self::new(exit, format!("cannot listen on {address} ({})", plain(error)), remedy)
@@ -41,7 +42,13 @@ impl Failure {
     /// A file or folder that cannot be made.
     pub fn create(path: &Path, error: &io::Error) -> Self {
         let what = format!("cannot create {} ({})", path.display(), plain(error));
-        Self::new(Exit::CannotCreate, what, "name a place where this user may write")
+        let remedy = match error.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                "name a folder: there is a file there"
+            }
+            _ => "name a place where this user may write",
+        };
+        Self::new(Exit::CannotCreate, what, remedy)
     }
 
     /// Something that the system does not let us do.

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anser_comet::{Comet, StartError};
 use anser_http::{Http, Ready};
@@ -14,26 +14,36 @@ use anser_logic::Logic;
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::out;
+use crate::{log, out};
 
-/// Descriptors kept for everything that is no client: listeners, the HTTP API, files.
+/// Descriptors kept for everything that is no client, at least: listeners, the HTTP API, files.
 const SPARE_FILES: u64 = 512;
+
+/// Those of them that the HTTP API may not use.
+const OWN_FILES: u64 = 128;
+
+/// With fewer connections than this a limit was probably forgotten.
+const FEW: usize = 1000;
 
 /// How long requests of the HTTP API may take to finish after the edge has drained.
 const HTTP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Runs until a signal ends it: the first one drains, a second one ends at once.
-pub async fn run(config: Config, data: PathBuf) -> anyhow::Result<()> {
+pub async fn run(config: Config, data: PathBuf, log: &log::Running) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let _lock = lock(&data)?;
-    let server = Server::start(config)?;
-    out::write(&server.greeting(&data))?;
+    let server = Server::start_with(config, |registry| log.register(registry))?;
+    info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data = %data.display(), "ready");
+    if let Err(failure) = out::write(&server.greeting(&data)) {
+        // It runs all the same; the log has the addresses.
+        warn!(%failure, "cannot greet");
+    }
     let name = tokio::select! {
         name = signals.next() => name,
         () = server.comet.failed() => {
@@ -45,12 +55,22 @@ pub async fn run(config: Config, data: PathBuf) -> anyhow::Result<()> {
             .into());
         }
     };
-    info!(signal = name, "draining; a second signal ends at once");
+    let comet = server.comet.clone();
+    let before = comet.snapshot();
+    let connections = before.connections;
+    info!(signal = name, connections, "draining; a second signal ends at once");
+    let began = Instant::now();
     tokio::select! {
-        () = server.stop() => info!("ended"),
-        name = signals.next() => warn!(signal = name, "ended without draining"),
+        () = server.stop() => {
+            let lost = comet.snapshot().lost - before.lost;
+            info!(seconds = began.elapsed().as_secs_f32(), lost, "ended");
+            Ok(())
+        }
+        name = signals.next() => {
+            let what = format!("ended by a second signal, {name}, with {} sockets open", comet.snapshot().open);
+            Err(Failure::new(Exit::Software, what, "wait for the drain, or lower comet.drain_limit").into())
+        }
     }
-    Ok(())
 }
 
 /// A running server, every role in it. Tests and benches start it on ports of 0.
@@ -74,8 +94,19 @@ pub struct Addresses {
 
 impl Server {
     /// Binds every address, then starts every role. Must be called on a runtime.
-    pub fn start(mut config: Config) -> Result<Self, Failure> {
-        config.comet.max_connections = connections(config.comet.max_connections);
+    pub fn start(config: Config) -> Result<Self, Failure> {
+        Self::start_with(config, |_| {})
+    }
+
+    /// The same, with more metrics than those of the roles.
+    pub fn start_with(mut config: Config, more: impl FnOnce(&mut Registry)) -> Result<Self, Failure> {
+        let files = open_files();
+        let spare = SPARE_FILES.max(files / 16);
+        config.comet.max_connections = connections(config.comet.max_connections, files.saturating_sub(spare));
+        let for_http = usize::try_from(spare - OWN_FILES).unwrap_or(usize::MAX);
+        config.http.max_connections = config.http.max_connections.min(for_http);
+        let (max_connections, max_callers) = (config.comet.max_connections, config.http.max_connections);
+        let workers = config.comet.worker_count();
         let comet = anser_comet::Bound::bind(config.comet.clone()).map_err(start_failure)?;
         let address = config.http.bind;
         let http = anser_http::Bound::bind(config.http).map_err(|error| Failure::bind(address, &error))?;
@@ -91,10 +122,20 @@ impl Server {
         let mut registry = Registry::default();
         comet.register(&mut registry);
         logic.register(&mut registry);
+        more(&mut registry);
         let ready = Ready::default();
         let http = http.start(logic, Arc::new(registry), ready.clone());
         ready.set(true);
-        info!(max_connections = config.comet.max_connections, workers = config.comet.worker_count(), "ready");
+        let Addresses { tcp, websocket, http: api } = &addresses;
+        info!(?tcp, ?websocket, http = %api, workers, max_connections, max_callers, open_files = files, "listening");
+        for address in
+            tcp.iter().chain(websocket).filter(|address| !address.ip().to_canonical().is_loopback())
+        {
+            warn!(%address, "whoever reaches this address may connect as any user");
+        }
+        if !api.ip().to_canonical().is_loopback() {
+            warn!(address = %api, "whoever reaches this address may push to everyone");
+        }
         Ok(Self { comet, http, ready, addresses })
     }
 
@@ -155,9 +196,8 @@ impl Server {
     }
 }
 
-/// The limit on connections: as configured, but no more than the process may have open. Raises the
-/// process's own limit as far as it may.
-fn connections(configured: usize) -> usize {
+/// How many files this process may have open. Raises its limit as far as it may.
+fn open_files() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -165,13 +205,20 @@ fn connections(configured: usize) -> usize {
             limit = raised;
         }
     }
-    let files = limit.current.unwrap_or(u64::MAX);
-    let most = usize::try_from(files.saturating_sub(SPARE_FILES).max(1)).unwrap_or(usize::MAX);
+    // Without a limit there is still one on memory.
+    limit.current.unwrap_or(1 << 24)
+}
+
+/// The limit on connections: as configured, but no more than there are files for.
+fn connections(configured: usize, files: u64) -> usize {
+    let most = usize::try_from(files.max(1)).unwrap_or(usize::MAX);
     if configured > most {
         warn!(
             configured,
             most, "comet.max_connections is more than the limit on open files allows: raise it (`ulimit -n`)"
         );
+    } else if configured == 0 && most < FEW {
+        warn!(most, "the limit on open files leaves place for few connections: raise it (`ulimit -n`)");
     }
     if configured == 0 { most } else { configured.min(most) }
 }
@@ -207,19 +254,28 @@ fn lock(data: &Path) -> Result<File, Failure> {
 
 /// The signals that end a server.
 struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    /// Some services reopen a file or print statistics on these. Here they do nothing, and kill nothing.
+    _others: [Signal; 2],
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            _others: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
+        })
     }
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hangup.recv() => "SIGHUP",
         }
     }
 }

@@ -119,8 +119,9 @@ fn a_second_signal_ends_at_once() {
     assert!(cluster.process().try_wait().is_none(), "it waits for the client");
     cluster.signal(Signal::INT);
     let ended = cluster.wait();
-    assert_eq!(ended.code, Some(0));
-    assert!(ended.stderr.contains("ended without draining"), "{}", ended.stderr);
+    assert_eq!(ended.code, Some(70));
+    let said = "anser: ended by a second signal, SIGINT, with 1 sockets open: wait for the drain, or lower";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
 }
 
 /// An idle caller of the API holds nothing up.

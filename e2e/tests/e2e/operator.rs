@@ -151,8 +151,7 @@ fn more_clients_than_open_files() {
 /// ours wait, and so do those who knock, until there is one again.
 #[test]
 fn out_of_descriptors() {
-    const FILES: u64 = 530;
-    let cluster = Cluster::builder().files(FILES).start();
+    let mut cluster = Cluster::builder().files(1000).start();
     let mut neighbour = cluster.login(Transport::Tcp, r#"{"accepts":[1000]}"#);
     let mut api = cluster.api();
     let mut errors = || {
@@ -162,8 +161,9 @@ fn out_of_descriptors() {
         line.unwrap().parse::<u64>().unwrap()
     };
     assert_eq!(errors(), 0);
-    let callers: Vec<_> = (cluster.open_files()..FILES).map(|_| cluster.api()).collect();
-    eventually_eq("every descriptor is used", FILES, || cluster.open_files());
+    let used = cluster.open_files();
+    cluster.process().limit_files(used + 20);
+    let callers: Vec<_> = (0..40).map(|_| cluster.api()).collect();
     let mut late = Transport::ALL.map(|transport| Dial::new(&cluster, transport).open());
     late[0].send(&Packet::new(7, 1, "{}"));
     eventually("accepting fails", || (errors() > 0).then_some(()));
@@ -231,4 +231,67 @@ fn the_log_as_json() {
         ended.stderr.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let said = |text: &str| lines.iter().any(|line| line["fields"]["message"] == text);
     assert!(said("ready") && said("connection closed") && said("ended"), "{}", ended.stderr);
+}
+
+/// Callers of the API cannot take the files that are meant for clients.
+#[test]
+fn callers_leave_files_for_clients() {
+    let cluster = Cluster::builder().files(700).set(&["http.request_timeout=10m"]).start();
+    let callers: Vec<_> = (0..600).map(|_| cluster.api()).collect();
+    let mut clients: Vec<_> = (0..180).map(|n| cluster.login(Transport::ALL[n % 2], "{}")).collect();
+    for client in &mut clients {
+        assert_eq!(client.heartbeat(), 0);
+    }
+    drop(callers);
+    assert_eq!(cluster.metrics().get("comet_accept_errors"), 0);
+}
+
+/// Makes the server say more than a pipe holds.
+fn noise(cluster: &Cluster) {
+    for n in 1..=1500 {
+        cluster.connect(Transport::Tcp).write(&[0xff; 16]);
+        if n % 100 == 0 {
+            eventually_eq("the noise is heard", n, || cluster.metrics().get("comet_closed"));
+        }
+    }
+}
+
+/// A log that nobody reads, or for which there is no room, costs lines and nothing else.
+#[test]
+fn a_log_that_cannot_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("log");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let _nobody_reads = fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    for (file, overflows) in [(&*fifo, true), (Path::new("/dev/full"), false)] {
+        let mut cluster = Cluster::builder().stderr(file).set(&["log.filter=trace"]).start();
+        let mut client = cluster.login(Transport::WebSocket, r#"{"accepts":[1000]}"#);
+        noise(&cluster);
+        cluster.push_all(1000, "all is well");
+        assert_eq!(client.push(), (1000, "all is well".to_owned()));
+        assert_eq!(cluster.metrics().get("log_lost") > 0, overflows, "{}", file.display());
+        cluster.signal(Signal::TERM);
+        drop(client);
+        assert_eq!(cluster.wait().code, Some(0), "{}", file.display());
+    }
+}
+
+/// Signals that have no meaning here do no harm; a closed terminal drains.
+#[test]
+fn other_signals() {
+    let mut cluster = Cluster::start(&[]);
+    let mut client = cluster.login(Transport::Tcp, r#"{"proto":"anser/1"}"#);
+    cluster.signal(Signal::USR1);
+    cluster.signal(Signal::USR2);
+    assert_eq!(client.heartbeat(), 0);
+    cluster.signal(Signal::HUP);
+    assert_eq!(client.packet().op, 106, "it is told to go");
+    drop(client);
+    let ended = cluster.wait();
+    assert_eq!(ended.code, Some(0));
+    assert!(
+        ended.stderr.contains(r#"draining; a second signal ends at once signal="SIGHUP" connections=1"#),
+        "{}",
+        ended.stderr
+    );
 }

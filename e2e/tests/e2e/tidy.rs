@@ -293,7 +293,12 @@ fn the_golden_bytes_are_documented() {
     let shown = |op, seq, body: &[u8]| {
         let mut bytes = Vec::new();
         Packet { header: Header { ver: 1, op, seq }, body }.encode(&mut bytes);
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |bytes: &[u8]| {
+            bytes.iter().fold(String::new(), |mut hex, byte| {
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            })
+        };
         let fields = [0..4, 4..6, 6..8, 8..12, 12..16].map(|field| hex(&bytes[field]));
         let tail = if body.is_empty() { String::new() } else { format!(" {}", hex(body)) };
         format!("`{}{tail}`", fields.join(" "))
@@ -330,7 +335,8 @@ fn every_metric_is_documented() {
         anser_comet::METRICS.iter().map(|metric| (format!("anser_comet_{}", metric.name), metric.help));
     let logic =
         anser_logic::METRICS.iter().map(|metric| (format!("anser_logic_{}", metric.name), metric.help));
-    let metrics: Vec<(String, &str)> = comet.chain(logic).collect();
+    let (name, help) = anser_server::log::METRIC;
+    let metrics: Vec<(String, &str)> = comet.chain(logic).chain([(name.to_owned(), help)]).collect();
 
     let cluster = Cluster::start(&[]);
     let scrape = cluster.metrics();

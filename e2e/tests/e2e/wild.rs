@@ -163,7 +163,7 @@ fn upgrades() {
     let mut client = Dial::new(&cluster, Transport::WebSocket).open();
     client.write(
         b"GET /sub HTTP/1.1\r\nhost: x\r\nUPGRADE: WebSocket\r\nconnection: keep-alive, upgrade\r\n\
-          Origin: http://somewhere.else\r\nCookie: a=b\r\nSec-WebSocket-Protocol: chat\r\n\
+          Origin: http://localhost:1999\r\nCookie: a=b\r\nSec-WebSocket-Protocol: chat\r\n\
           Sec-WebSocket-Extensions: permessage-deflate\r\nsec-websocket-version: 13\r\n\
           sec-websocket-key: any key\r\n\r\n",
     );

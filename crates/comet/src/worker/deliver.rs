@@ -441,7 +441,7 @@ impl Worker {
             channel.dropped = channel.dropped.saturating_add(1);
             shared.stats.lost(Lost::Overflow, 1);
             if let Some(unsaid) = self.quiet.slow.may_speak(Instant::now()) {
-                let (remote, key, dropped) = (channel.remote, channel.key(), channel.dropped);
+                let (remote, key, dropped) = (channel.from(), channel.key(), channel.dropped);
                 warn!(%remote, key, dropped, unsaid, "dropped a push to a client that reads too slowly");
             }
         }

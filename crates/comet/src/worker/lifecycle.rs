@@ -1,6 +1,5 @@
 //! How connections come to a worker, and how they leave it.
 
-use std::collections::HashSet;
 use std::collections::hash_map::Entry as MapEntry;
 use std::sync::atomic::Ordering;
 
@@ -44,7 +43,8 @@ impl Worker {
             Connection::tcp(self.now, limits)
         };
         let deadline = wire.deadline();
-        let mut channel = Channel::new(wire, Transport::Local(socket), remote);
+        let mut channel = Channel::new(wire, Transport::Local(socket), remote.ip());
+        channel.port = remote.port();
         channel.one_write_per_packet = kind.one_write_per_packet;
         if let Some(handle) = self.install(channel) {
             self.handshakes.push(handle, deadline);
@@ -116,7 +116,7 @@ impl Worker {
                 if let Some(channel) = self.channels.get(slot)
                     && let Some(unsaid) = self.quiet.refused.may_speak(std::time::Instant::now())
                 {
-                    info!(remote = %channel.remote, cause = %refused, unsaid, "authentication refused");
+                    info!(remote = %channel.from(), cause = %refused, unsaid, "authentication refused");
                 }
                 // A client may know what is wrong with its own token, but not what is wrong in here.
                 let (code, reason) = match refused {
@@ -195,6 +195,15 @@ impl Worker {
             }
             self.replace(old);
         }
+        let mut accepts = connected.accepts;
+        accepts.sort_unstable();
+        accepts.dedup();
+        if accepts.len() > self.shared.config.operations_per_connection {
+            let reason = "the token names more operations than comet.operations_per_connection";
+            self.end(slot, close_code::POLICY, reason, "operation_limit");
+            self.forget(connected.session);
+            return;
+        }
         let handle = self.channels.handle(slot);
         let hash = self.shared.hash(&key);
         let shared = self.shared.clone();
@@ -204,10 +213,8 @@ impl Worker {
         };
         let dialect = if connected.anser { Dialect::Anser } else { Dialect::Goim };
         channel.session = Some(connected.session);
-        let mut distinct = HashSet::new();
-        let accepts = connected.accepts.into_iter().filter(|op| distinct.insert(*op));
-        channel.accepts = accepts.take(shared.config.operations_per_connection).collect();
-        channel.accepts.sort_unstable();
+        channel.accepts = accepts.into();
+        channel.accepts.shrink_to_fit();
         channel.tell_dropped = connected.tell_dropped;
         let mut out = std::mem::take(&mut self.out);
         out.clear();
@@ -275,15 +282,15 @@ impl Worker {
     /// The protocol says that the connection is over.
     pub(super) fn protocol_end(&mut self, slot: u32, close: Close, out: &[u8]) {
         if let Some(channel) = self.channels.get(slot) {
-            debug!(remote = %channel.remote, reason = %close, "connection closed");
+            debug!(remote = %channel.from(), key = channel.key(), reason = close.name(), detail = %close, "closing");
         }
         self.close(slot, out, close.name());
     }
 
     /// Nothing more goes to the connection but `last`. Closes it, at once or when the peer has.
     fn close(&mut self, slot: u32, last: &[u8], why: &'static str) {
-        self.unregister(slot);
         self.count_end(slot, why);
+        self.unregister(slot);
         let Some(channel) = self.channels.get_mut(slot) else { return };
         if let Some(outbound) = &mut channel.outbound {
             let before = outbound.bytes();
@@ -311,6 +318,7 @@ impl Worker {
         if let Some(channel) = self.channels.get_mut(slot)
             && !std::mem::replace(&mut channel.ended, true)
         {
+            debug!(remote = %channel.from(), key = channel.key(), reason = why, "connection closed");
             self.shared.stats.closed(why);
         }
     }
@@ -358,8 +366,8 @@ impl Worker {
     }
 
     pub(super) fn remove_for(&mut self, slot: u32, why: &'static str, lost: Lost) {
-        self.unregister(slot);
         self.count_end(slot, why);
+        self.unregister(slot);
         let Some(channel) = self.channels.remove(slot) else { return };
         if let MapEntry::Occupied(early) = self.early.entry(slot) {
             early.remove();
@@ -392,8 +400,8 @@ impl Worker {
 
     /// Like [`Self::close`], but what waits is still written if the peer takes it in time.
     fn close_after_flush(&mut self, slot: u32, last: &[u8]) {
-        self.unregister(slot);
         self.count_end(slot, "draining");
+        self.unregister(slot);
         self.reply(slot, last);
         if self.channels.get(slot).is_some_and(|channel| !channel.is_pending()) {
             self.finish(slot);

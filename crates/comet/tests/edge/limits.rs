@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anser_api::comet::{OnOverflow, PushError};
-use anser_wire::operation::{CHANGE_ROOM, CHANGE_ROOM_REPLY, HEARTBEAT, HEARTBEAT_REPLY};
+use anser_wire::operation::{AUTH, CHANGE_ROOM, CHANGE_ROOM_REPLY, HEARTBEAT, HEARTBEAT_REPLY};
 use anser_wire::packet::Header;
 
 use super::fixture::{EVERYONE, Edge, Item, Kind, Login, bare, becomes, frame, keys, numbered, room};
@@ -111,13 +111,22 @@ fn the_name_of_a_room_has_a_largest_length() {
     }
 }
 
-/// More operations than a connection may take are cut off at its login.
+/// Whoever names more operations than a connection may take is told, and not let in.
 #[test]
 fn the_operations_of_a_login_are_limited() {
     let edge = Edge::start(|config| config.operations_per_connection = 3);
+    for kind in Kind::SOCKETS {
+        let mut client = edge.connect(kind);
+        let (token, session) = edge.logic.token(&Login::new("one").accepts(&[5, 4, 3, 2]));
+        client.send(AUTH, &token);
+        let reason = "the token names more operations than comet.operations_per_connection";
+        assert_eq!(client.end(), (kind == Kind::WebSocket).then(|| (1008, reason.to_owned())));
+        becomes(&1, || edge.logic.times_over(&session));
+    }
+    assert_eq!(edge.closed("operation_limit"), 2);
     for kind in Kind::ALL {
-        let mut client = edge.log_in(kind, &Login::new("one").accepts(&[5, 4, 3, 2, 1]));
-        for op in [1, 2, 3, 4, 5] {
+        let mut client = edge.log_in(kind, &Login::new("one").accepts(&[5, 4, 5, 3, 4]));
+        for op in [3, 4, 5] {
             edge.push(keys(&["one"]), op, b"");
         }
         assert_eq!([client.push().0, client.push().0, client.push().0], [3, 4, 5]);

@@ -27,7 +27,7 @@ pub(super) struct Place {
 impl Place {
     /// The layers over the defaults.
     pub(super) fn layers(&self) -> Layers {
-        let usual = || Some(self.data.join(FILE)).filter(|file| file.exists());
+        let usual = || Some(self.data.join(FILE)).filter(|file| file.symlink_metadata().is_ok());
         Layers {
             file: self.config.clone().or_else(usual),
             env: env::vars_os().collect(),

@@ -67,6 +67,13 @@ impl Config {
             ("comet.rooms_per_connection", comet.rooms_per_connection, 1..=usize::MAX),
             ("comet.body", comet.body, 16..=usize::MAX),
             ("comet.queue", comet.queue, 1..=usize::MAX),
+            ("comet.queue_bytes", comet.queue_bytes, 1..=usize::MAX),
+            ("comet.held", comet.held, 1..=usize::MAX),
+            ("comet.held_bytes", comet.held_bytes, 1..=usize::MAX),
+            ("comet.outbound_budget", comet.outbound_budget, 64 << 10..=usize::MAX),
+            ("comet.room_queue_bytes", comet.room_queue_bytes, 1..=usize::MAX),
+            ("comet.backlog", comet.backlog, 1..=usize::MAX),
+            ("comet.operations_per_connection", comet.operations_per_connection, 1..=usize::MAX),
             ("comet.room_queue", comet.room_queue, 1..=usize::MAX),
             ("comet.commands", comet.commands, 64..=1 << 24),
             ("comet.send_buffer", comet.send_buffer, 2 << 10..=64 << 20),
@@ -186,22 +193,21 @@ impl Config {
             let what = format!("log.filter = \"{filter}\" is no filter ({error})");
             return Some(Complaint::new("log.filter", what, REMEDY));
         }
-        // Words that would be taken as the name of a module, and silence everything else.
-        let wrong =
-            filter.split(',').map(str::trim).find_map(|directive| match directive.split_once('=') {
-                Some((module, _)) => {
-                    let name = module.split("::").next().unwrap_or(module);
-                    let known = !name.starts_with("anser") || CRATES.contains(&name);
-                    (!known).then(|| format!("`{name}` is no part of anser ({})", CRATES.join(", ")))
-                }
-                None => {
-                    let known = directive.is_empty() || directive.parse::<LevelFilter>().is_ok();
-                    (!known)
-                        .then(|| format!("`{directive}` is no level (error, warn, info, debug, trace, off)"))
-                }
-            })?;
+        let wrong = filter.split(',').map(str::trim).find_map(wrong_directive)?;
         Some(Complaint::new("log.filter", format!("log.filter = \"{filter}\": {wrong}"), REMEDY))
     }
+}
+
+/// What is wrong with a part of a filter that parses, but would silence what it is to show: a word that is
+/// no level is taken for the name of a module.
+fn wrong_directive(directive: &str) -> Option<String> {
+    if let Some((module, _)) = directive.split_once('=') {
+        let name = module.split("::").next().unwrap_or(module);
+        let known = !name.starts_with("anser") || CRATES.contains(&name);
+        return (!known).then(|| format!("`{name}` is no part of anser ({})", CRATES.join(", ")));
+    }
+    let known = directive.parse::<LevelFilter>().is_ok();
+    (!known).then(|| format!("`{directive}` is no level (error, warn, info, debug, trace, off)"))
 }
 
 /// Whether the second of two listeners could not bind. Port 0 takes any free port.

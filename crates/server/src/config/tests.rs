@@ -103,12 +103,12 @@ fn a_value_outside_the_file_is_toml_or_else_a_string() {
         ("ANSER_CONFIG", "elsewhere.toml"),
         ("ANSER_DATA", "elsewhere"),
     ];
-    let config = load("", &env, &["comet.outbound_budget=0x1000"]).unwrap();
+    let config = load("", &env, &["comet.outbound_budget=0x10000"]).unwrap();
     assert_eq!(config.comet.handshake_timeout, Span::secs(3));
     assert_eq!(config.comet.drain_limit, Span::secs(4));
     assert_eq!(config.comet.tcp, ["127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()]);
     assert!(!config.comet.allow_unmasked);
-    assert_eq!(config.comet.outbound_budget, 4096);
+    assert_eq!(config.comet.outbound_budget, 65_536);
     assert_eq!(config.http.bind, "127.0.0.1:3".parse().unwrap());
     assert_eq!(config.log.filter, "anser_comet=debug,info");
     assert_eq!(config.log.format, Format::Json);

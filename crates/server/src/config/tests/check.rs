@@ -43,7 +43,7 @@ fn bounds() {
     let least = "[comet]\nhandshake_timeout = \"100ms\"\ndrain_limit = \"1s\"\nbody = 16\nqueue = \
     1\nroom_queue = 1\n\
                  commands = 64\nsend_buffer = 2048\n[logic]\nheartbeat_max = 1\n";
-    load(least, &[], &["log.filter="]).unwrap();
+    load(least, &[], &[]).unwrap();
     for filter in ["info", "WARN", "info,anser_comet::worker=debug,hyper=off", "off"] {
         load("", &[], &[&format!("log.filter={filter}")]).unwrap();
     }
