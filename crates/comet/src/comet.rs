@@ -135,6 +135,13 @@ impl Comet {
         let _ = self.shared.owner.set(owner);
     }
 
+    /// A worker whose loop has not gone on for longer than `limit`, if there is one. An idle one goes on
+    /// once a second; so `limit` is to be some seconds.
+    pub fn stalled(&self, limit: Duration) -> Option<usize> {
+        let oldest = self.shared.micros().saturating_sub(limit.as_micros() as u64);
+        self.shared.inboxes.iter().position(|inbox| inbox.beat.load(Ordering::Relaxed) < oldest)
+    }
+
     /// Puts the edge's metrics into a registry, under `anser_comet_`.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("anser_comet");

@@ -92,6 +92,8 @@ pub(crate) struct Inbox {
     rung: AtomicBool,
     /// Deliveries to rooms that wait on the worker.
     pub(crate) backlog: AtomicU64,
+    /// When the worker's loop was last seen going, in microseconds since the start of the comet.
+    pub(crate) beat: AtomicU64,
     /// What one delivery costs there at the moment, in nanoseconds.
     pub(crate) delivery_nanos: AtomicU64,
     /// Most bytes that wait for one connection there, or did since the worker looked last.
@@ -107,6 +109,7 @@ impl Inbox {
             waker,
             rung: AtomicBool::new(false),
             backlog: AtomicU64::new(0),
+            beat: AtomicU64::new(0),
             delivery_nanos: AtomicU64::new(1000),
             largest: AtomicUsize::new(0),
         }

@@ -166,6 +166,7 @@ impl Worker {
                 std::thread::park_timeout(Duration::from_millis(10));
             }
             self.now = self.shared.now();
+            self.inbox.beat.store(self.shared.micros(), Ordering::Relaxed);
             self.inbox.answer_bell();
             if self.drain.is_none() && self.shared.is_draining() {
                 self.drain = Some(self.now + self.shared.config.drain_limit.0);

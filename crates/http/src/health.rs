@@ -27,18 +27,29 @@ impl Ready {
     }
 }
 
+/// Says what in this process stands still, if anything does.
+pub type Alive = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
 #[derive(Clone)]
 struct Health {
+    alive: Alive,
     ready: Ready,
     registry: Arc<Registry>,
 }
 
-pub(crate) fn routes(ready: Ready, registry: Arc<Registry>) -> Router {
+pub(crate) fn routes(alive: Alive, ready: Ready, registry: Arc<Registry>) -> Router {
     Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(Health { ready, registry })
+        .with_state(Health { alive, ready, registry })
+}
+
+async fn healthz(State(health): State<Health>) -> Response {
+    match (health.alive)() {
+        Ok(()) => "ok\n".into_response(),
+        Err(cause) => (StatusCode::SERVICE_UNAVAILABLE, format!("{cause}\n")).into_response(),
+    }
 }
 
 async fn readyz(State(health): State<Health>) -> Response {

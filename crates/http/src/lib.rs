@@ -9,5 +9,5 @@ mod query;
 mod server;
 
 pub use config::Config;
-pub use health::Ready;
+pub use health::{Alive, Ready};
 pub use server::{Bound, Http};

@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use crate::config::Config;
 use crate::goim::{self, Goim};
-use crate::health::{self, Ready};
+use crate::health::{self, Alive, Ready};
 use crate::long::Told;
 
 /// Longest request head, in bytes: goim takes request lines of 100 KB.
@@ -59,13 +59,13 @@ impl Bound {
     }
 
     /// Starts to answer.
-    pub fn start(self, logic: Arc<dyn Logic>, registry: Arc<Registry>, ready: Ready) -> Http {
+    pub fn start(self, logic: Arc<dyn Logic>, registry: Arc<Registry>, alive: Alive, ready: Ready) -> Http {
         let goim = Goim { logic, max_body: self.config.body, max_receivers: self.config.receivers };
         let timeout = self.config.request_timeout.0;
         let origins: Arc<[String]> = self.config.allowed_origins.into();
         let app = Router::new()
             .merge(goim::routes(goim))
-            .merge(health::routes(ready, registry))
+            .merge(health::routes(alive, ready, registry))
             .fallback(goim::fallback)
             .method_not_allowed_fallback(goim::fallback)
             .layer(middleware::from_fn(move |request, next| within(timeout, request, next)))

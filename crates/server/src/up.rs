@@ -28,6 +28,9 @@ const SPARE_FILES: u64 = 512;
 /// Those of them that the HTTP API may not use.
 const OWN_FILES: u64 = 128;
 
+/// A worker whose loop has not gone on for so long is told by `/healthz`.
+const STALLED: Duration = Duration::from_secs(10);
+
 /// With fewer connections than this a limit was probably forgotten.
 const FEW: usize = 1000;
 
@@ -124,7 +127,14 @@ impl Server {
         logic.register(&mut registry);
         more(&mut registry);
         let ready = Ready::default();
-        let http = http.start(logic, Arc::new(registry), ready.clone());
+        let edge = Arc::downgrade(&comet);
+        let alive = Arc::new(move || match edge.upgrade().and_then(|comet| comet.stalled(STALLED)) {
+            None => Ok(()),
+            Some(worker) => {
+                Err(format!("worker {worker} of the edge has stood still for {} s", STALLED.as_secs()))
+            }
+        });
+        let http = http.start(logic, Arc::new(registry), alive, ready.clone());
         ready.set(true);
         let Addresses { tcp, websocket, http: api } = &addresses;
         info!(?tcp, ?websocket, http = %api, workers, max_connections, max_callers, open_files = files, "listening");

@@ -369,3 +369,19 @@ fn whoever_is_refused_takes_no_place_in_the_rate() {
     // At one a second it would be the turn of this one long after the patience is over.
     becomes(&2, || edge.snapshot().open);
 }
+
+/// A worker that stands still is noticed, an idle one is not taken for it.
+#[test]
+fn a_worker_that_stands_still_is_noticed() {
+    let edge = Edge::start(|_| {});
+    let limit = Duration::from_secs(2);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(2500) {
+        assert_eq!(edge.comet().stalled(limit), None);
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    let blocked = edge.block(1);
+    becomes(&Some(1), || edge.comet().stalled(limit));
+    blocked.release();
+    becomes(&None, || edge.comet().stalled(limit));
+}
