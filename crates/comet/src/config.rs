@@ -39,6 +39,9 @@ settings! {
         push_body: usize = 1_000_000,
         /// Longest name of a room, in bytes. At most 4096.
         room_name: usize = 256,
+        /// Most rooms that have members, each of which costs about 1 KB. 0: eight for each connection that is
+        /// allowed.
+        max_rooms: usize = 0,
         /// Most rooms that one anser/1 connection may be in. goim's clients are in one at most. At least 1.
         rooms_per_connection: usize = 64,
         /// Most operations that one connection may take.
@@ -88,6 +91,15 @@ impl Config {
         match self.workers {
             0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             n => n,
+        }
+    }
+
+    /// The limit on rooms.
+    pub(crate) fn most_rooms(&self) -> usize {
+        match (self.max_rooms, self.max_connections) {
+            (0, 0) => usize::MAX,
+            (0, connections) => connections.saturating_mul(8),
+            (rooms, _) => rooms,
         }
     }
 

@@ -5,7 +5,7 @@
 //! room. The lock is taken when a member comes or goes, or a push names a room; never for a delivery.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
+use std::collections::hash_map::{Entry, RandomState};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,12 +55,15 @@ pub(crate) struct Directory {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     workers: usize,
+    /// How many there are, and may be.
+    rooms: AtomicUsize,
+    max_rooms: usize,
 }
 
 impl Directory {
-    pub(crate) fn new(workers: usize) -> Self {
+    pub(crate) fn new(workers: usize, max_rooms: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: RandomState::new(), workers }
+        Self { shards, hasher: RandomState::new(), workers, rooms: AtomicUsize::new(0), max_rooms }
     }
 
     fn shard(&self, room: &Room) -> MutexGuard<'_, Shard> {
@@ -74,15 +77,23 @@ impl Directory {
     }
 
     /// Counts one more member on `worker`, and says whether it is the first there; makes the room if it
-    /// is the first of all.
-    pub(crate) fn enter(&self, room: &Room, worker: usize) -> (Arc<Shared>, bool) {
+    /// is the first of all. `None` when there are as many rooms as allowed, and this one is not among them.
+    pub(crate) fn enter(&self, room: &Room, worker: usize) -> Option<(Arc<Shared>, bool)> {
         let mut shard = self.shard(room);
-        let shared = shard.entry(room.clone()).or_insert_with(|| {
-            let shares = (0..self.workers).map(|_| Share::default()).collect();
-            Arc::new(Shared { name: room.clone(), shares, order: Mutex::default() })
-        });
+        let shared = match shard.entry(room.clone()) {
+            Entry::Occupied(entry) => entry.get().clone(),
+            Entry::Vacant(entry) => {
+                if self.rooms.fetch_add(1, Ordering::Relaxed) >= self.max_rooms {
+                    self.rooms.fetch_sub(1, Ordering::Relaxed);
+                    return None;
+                }
+                let shares = (0..self.workers).map(|_| Share::default()).collect();
+                let shared = Arc::new(Shared { name: room.clone(), shares, order: Mutex::default() });
+                entry.insert(shared).clone()
+            }
+        };
         let first = shared.shares[worker].members.fetch_add(1, Ordering::AcqRel) == 0;
-        (shared.clone(), first)
+        Some((shared, first))
     }
 
     /// Counts one member less on `worker`, and forgets the room with its last member. Both happen
@@ -92,12 +103,13 @@ impl Directory {
         room.shares[worker].members.fetch_sub(1, Ordering::AcqRel);
         if room.online() == 0 {
             shard.remove(&room.name);
+            self.rooms.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// How many rooms have members.
     pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.rooms.load(Ordering::Relaxed)
     }
 }
 
@@ -107,18 +119,33 @@ mod tests {
 
     #[test]
     fn a_room_lives_as_long_as_its_members() {
-        let directory = Directory::new(2);
+        let directory = Directory::new(2, 9);
         let name = Room::parse("live://1", 64).unwrap();
         assert!(directory.find(&name).is_none());
-        let (room, first) = directory.enter(&name, 0);
+        let (room, first) = directory.enter(&name, 0).unwrap();
         assert!(first);
-        assert!(Arc::ptr_eq(&room, &directory.enter(&name, 1).0));
+        assert!(Arc::ptr_eq(&room, &directory.enter(&name, 1).unwrap().0));
         assert_eq!(room.online(), 2);
         directory.leave(&room, 0);
         assert_eq!(directory.find(&name).unwrap().online(), 1);
         directory.leave(&room, 1);
         assert!(directory.find(&name).is_none());
         assert_eq!(directory.len(), 0);
-        assert!(!Arc::ptr_eq(&room, &directory.enter(&name, 1).0));
+        assert!(!Arc::ptr_eq(&room, &directory.enter(&name, 1).unwrap().0));
+    }
+
+    #[test]
+    fn rooms_are_bounded_in_number() {
+        let directory = Directory::new(1, 2);
+        let enter = |name| directory.enter(&Room::parse(name, 64).unwrap(), 0);
+        let (first, _) = enter("a").unwrap();
+        enter("b").unwrap();
+        assert!(enter("c").is_none());
+        enter("a").unwrap();
+        assert_eq!(directory.len(), 2);
+        directory.leave(&first, 0);
+        assert!(enter("c").is_none());
+        directory.leave(&first, 0);
+        assert!(enter("c").is_some());
     }
 }

@@ -73,7 +73,7 @@ impl Shared {
             limits,
             logic,
             owner: OnceLock::new(),
-            directory: Directory::new(inboxes.len()),
+            directory: Directory::new(inboxes.len(), config.most_rooms()),
             admission: Admission::new(
                 if config.max_connections == 0 { usize::MAX } else { config.max_connections },
                 config.max_connections_per_ip,

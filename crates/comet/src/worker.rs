@@ -69,6 +69,7 @@ struct Lines {
     refused: Quiet,
     slow: Quiet,
     budget: Quiet,
+    rooms: Quiet,
 }
 
 pub(crate) struct Worker {

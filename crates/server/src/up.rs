@@ -66,7 +66,7 @@ pub async fn run(config: Config, data: PathBuf, log: &log::Running) -> anyhow::R
     tokio::select! {
         () = server.stop() => {
             let lost = comet.snapshot().lost - before.lost;
-            info!(seconds = began.elapsed().as_secs_f32(), lost, "ended");
+            info!(seconds = format_args!("{:.3}", began.elapsed().as_secs_f32()), lost, "ended");
             Ok(())
         }
         name = signals.next() => {

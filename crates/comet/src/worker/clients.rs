@@ -11,6 +11,7 @@ use anser_wire::packet::Header;
 use anser_wire::server::Event;
 use bytes::Bytes;
 use prost::Message as _;
+use tracing::warn;
 
 use super::Worker;
 use super::lifecycle::Login;
@@ -255,8 +256,10 @@ impl Worker {
             let message = format!("a connection may be in {max} rooms at once: leave one first");
             return Err(("room_limit", message));
         }
-        self.enter(slot, room);
-        Ok(())
+        if self.enter(slot, room) {
+            return Ok(());
+        }
+        Err(("room_limit", "as many rooms exist as comet.max_rooms allows: try again later".into()))
     }
 
     fn is_member(&self, slot: u32, name: &RoomName) -> bool {
@@ -266,12 +269,17 @@ impl Worker {
         })
     }
 
-    /// Puts a connection into a room, once.
-    pub(super) fn enter(&mut self, slot: u32, name: &RoomName) {
+    /// Puts a connection into a room, once. False when that would be a room too many.
+    pub(super) fn enter(&mut self, slot: u32, name: &RoomName) -> bool {
         if self.is_member(slot, name) {
-            return;
+            return true;
         }
-        let (shared, first) = self.shared.directory.enter(name, self.id);
+        let Some((shared, first)) = self.shared.directory.enter(name, self.id) else {
+            if let Some(unsaid) = self.quiet.rooms.may_speak(Instant::now()) {
+                warn!(%name, unsaid, "no place for a room: comet.max_rooms is reached");
+            }
+            return false;
+        };
         let share = &shared.shares[self.id];
         if first {
             let room = self.rooms.insert(Room::new(shared.clone())).slot;
@@ -282,6 +290,7 @@ impl Worker {
             let at = members.enter(slot);
             channel.rooms.push(Membership { room, at });
         }
+        true
     }
 
     /// Leaves every room but this one, and enters it. Who is in it already stays in it throughout: no push

@@ -1,4 +1,19 @@
 //! How connections come to a worker, and how they leave it.
+//!
+//! ```text
+//! accept ─ log_in ─ place ─┬─ adopt                       (its key is at home here)
+//!               └ logged_in┘ └─ adopt_from_elsewhere      (on the worker of its key)
+//! attach ──────────────────── adopt                       (a task's)
+//!
+//! we end it:          end, end_with, replace, time_out ─┐
+//! its bytes are wrong:                    protocol_end ─┴─ close ── last word ── finish ── linger ── remove
+//! the server ends:         say_goodbye ─ close_after_flush ───────────────────┘
+//! its socket is dead, or its time to linger is over:                                             remove
+//! ```
+//!
+//! `close` and `close_after_flush` take the connection out of all lists at once; `finish` is due when the
+//! last word has been written, and is called by them or by the flush that writes it. Calling it twice is
+//! harmless: the second entry among the lingering finds nobody.
 
 use std::collections::hash_map::Entry as MapEntry;
 use std::sync::atomic::Ordering;
@@ -235,8 +250,17 @@ impl Worker {
                 entry.insert(slot);
             }
         }
-        if let Some(room) = &connected.room {
-            self.enter(slot, room);
+        if let Some(room) = &connected.room
+            && !self.enter(slot, room)
+        {
+            self.out = out;
+            self.end(
+                slot,
+                close_code::TRY_AGAIN,
+                "as many rooms exist as comet.max_rooms allows",
+                "max_rooms",
+            );
+            return;
         }
         self.reply(slot, &out);
         self.out = out;

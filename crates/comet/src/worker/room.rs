@@ -154,8 +154,8 @@ mod tests {
     use crate::directory::Directory;
 
     fn room() -> Room {
-        let directory = Directory::new(1);
-        Room::new(directory.enter(&id::Room::parse("live://1", 64).unwrap(), 0).0)
+        let directory = Directory::new(1, 9);
+        Room::new(directory.enter(&id::Room::parse("live://1", 64).unwrap(), 0).unwrap().0)
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anser_api::comet::{OnOverflow, PushError};
-use anser_wire::operation::{AUTH, CHANGE_ROOM, CHANGE_ROOM_REPLY, HEARTBEAT, HEARTBEAT_REPLY};
+use anser_wire::operation::{
+    AUTH, CHANGE_ROOM, CHANGE_ROOM_REPLY, HEARTBEAT, HEARTBEAT_REPLY, JOIN, JOIN_REPLY, LEAVE, LEAVE_REPLY,
+};
 use anser_wire::packet::Header;
 
 use super::fixture::{EVERYONE, Edge, Item, Kind, Login, bare, becomes, frame, keys, numbered, room};
@@ -384,4 +386,26 @@ fn a_worker_that_stands_still_is_noticed() {
     becomes(&Some(1), || edge.comet().stalled(limit));
     blocked.release();
     becomes(&None, || edge.comet().stalled(limit));
+}
+
+/// Rooms are limited in number, whoever makes them: who is in one stays, who wants a new one is told.
+#[test]
+fn rooms_are_limited_in_number() {
+    for kind in Kind::SOCKETS {
+        let edge = Edge::start(|config| config.max_rooms = 2);
+        let mut first = edge.log_in(kind, &Login::new("first").anser().room("live://1"));
+        first.request(JOIN, b"live://2", JOIN_REPLY, b"live://2");
+        let error = first.refused(JOIN, b"live://3", "room_limit");
+        assert!(error.message.contains("comet.max_rooms"), "{error:?}");
+        let mut second = edge.log_in(kind, &Login::new("second").room("live://2"));
+        let mut third = edge.connect(kind);
+        let (token, session) = edge.logic.token(&Login::new("third").room("live://3"));
+        third.send(AUTH, &token);
+        let reason = "as many rooms exist as comet.max_rooms allows";
+        assert_eq!(third.end(), (kind == Kind::WebSocket).then(|| (1013, reason.to_owned())));
+        becomes(&1, || edge.logic.times_over(&session));
+        assert_eq!((first.heartbeat(), second.heartbeat()), (1, 2));
+        first.request(LEAVE, b"live://1", LEAVE_REPLY, b"live://1");
+        first.request(JOIN, b"live://3", JOIN_REPLY, b"live://3");
+    }
 }
