@@ -118,7 +118,14 @@ mod tests {
 
     #[test]
     fn the_first_minute_of_the_readme() {
-        for line in ["anser up", "anser listen", "anser push room live://1 hello"] {
+        for line in [
+            "anser up",
+            "anser listen",
+            "anser push room live://1 hello",
+            "anser listen --user 7 --key phone-7",
+            "anser push device phone-7 hello",
+            "anser push user 7 hello",
+        ] {
             Arguments::try_parse_from(line.split(' ')).unwrap();
         }
     }
