@@ -170,6 +170,11 @@ impl Inbox {
         Some(command)
     }
 
+    /// Whether pushes wait.
+    pub(crate) fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
     /// Whether anything waits here, or has a place reserved and is about to come.
     pub(crate) fn is_expecting(&self) -> bool {
         self.reserved.load(Ordering::SeqCst) > 0 || !self.control.is_empty()

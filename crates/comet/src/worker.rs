@@ -30,7 +30,7 @@ use crate::shared::Shared;
 use crate::slab::{Handle, Slab};
 use crate::stats::Lost;
 use crate::wheel::{Fifo, Wheel};
-use deliver::{Everyone, Paced};
+use deliver::{Everyone, Paced, TURN_TIME};
 use room::Room;
 
 /// The token of the inbox's bell. No connection has it: its generation would need 32 bits.
@@ -223,8 +223,10 @@ impl Worker {
     }
 
     fn take_control(&mut self) {
-        for _ in 0..EVENTS {
+        let began = std::time::Instant::now();
+        while began.elapsed() < TURN_TIME {
             let Some(control) = self.inbox.take_control() else { break };
+            self.pushes_first();
             match control {
                 Control::Accept(accepted) => self.accept(accepted),
                 Control::LoggedIn { handle, auth, answer } => self.logged_in(handle, auth, answer),
@@ -242,6 +244,14 @@ impl Worker {
                     }
                 }
             }
+        }
+    }
+
+    /// A push does not wait until all who came in or said something before it have been served.
+    fn pushes_first(&mut self) {
+        if self.inbox.has_commands() {
+            self.take_commands();
+            self.flush_touched();
         }
     }
 

@@ -1,6 +1,6 @@
 //! What clients say, and what they are answered.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anser_api::id::Room as RoomName;
 use anser_api::logic::Connect;
@@ -14,6 +14,7 @@ use prost::Message as _;
 use tracing::warn;
 
 use super::Worker;
+use super::deliver::TURN_TIME;
 use super::lifecycle::Login;
 use super::room::Room;
 use crate::channel::{Channel, Membership};
@@ -23,9 +24,6 @@ use crate::transport::Transport;
 
 /// Reads from one socket in a turn; then others have their turn.
 const READS: usize = 4;
-
-/// Reading ends after so long, and what was read is acted on.
-const READ_TIME: Duration = Duration::from_millis(2);
 
 /// News for other roles that wait, above which clients may not add to them.
 const NEWS: usize = 1024;
@@ -58,7 +56,8 @@ impl Worker {
                 && std::mem::take(&mut channel.readable)
             {
                 self.read(slot);
-                if began.elapsed() > READ_TIME {
+                self.pushes_first();
+                if began.elapsed() > TURN_TIME {
                     break;
                 }
             }

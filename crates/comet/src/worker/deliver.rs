@@ -25,8 +25,8 @@ use crate::transport::Transport;
 /// A turn ends after so many sends, so that a push to one connection waits behind that many at most.
 const TURN_SENDS: usize = 256;
 
-/// And after so long, should sends be slow.
-const TURN_TIME: Duration = Duration::from_millis(2);
+/// And after so long, should sends be slow. Reading, and what comes from other threads, have as long each.
+pub(super) const TURN_TIME: Duration = Duration::from_millis(2);
 
 /// Members served between two looks at the clock.
 const CHUNK: usize = 64;
