@@ -178,7 +178,9 @@ impl Fleet {
 
     /// Tells the fleet to watch for the last arrival of each message, for [`Fleet::completed`].
     pub(crate) fn watch(&mut self, on: bool) -> anyhow::Result<()> {
-        self.tell(&Command::Watch(on))
+        self.tell(&Command::Watch(on))?;
+        // Commands are answered in order: now it watches, however soon the first message comes.
+        self.count().map(drop)
     }
 
     /// Waits until every connection has message `seq`; gives the time of the last arrival.

@@ -27,6 +27,7 @@ use anser_wire::server::{Close, Connection};
 use anser_wire::websocket::close_code;
 use hashbrown::hash_table::Entry;
 use mio::Interest;
+use smallvec::SmallVec;
 use tracing::{debug, info};
 
 use super::Worker;
@@ -228,8 +229,7 @@ impl Worker {
         };
         let dialect = if connected.anser { Dialect::Anser } else { Dialect::Goim };
         channel.session = Some(connected.session);
-        channel.accepts = accepts.into();
-        channel.accepts.shrink_to_fit();
+        channel.accepts = SmallVec::from_slice(&accepts);
         channel.tell_dropped = connected.tell_dropped;
         let mut out = std::mem::take(&mut self.out);
         out.clear();
