@@ -315,11 +315,12 @@ fn the_last_bytes_arrive_whatever_was_sent_meanwhile() {
 /// What has had no turn when the time is over is counted.
 #[test]
 fn what_is_given_up_is_counted() {
-    const PUSHES: u64 = 600;
+    const PUSHES: u64 = 3000;
     for target in [keys(&["one", "two"]), room("live://1"), EVERYONE, Target::All { speed: 1 }] {
         let edge = Edge::start(|config| {
             config.workers = 1;
-            config.room_queue = 1000;
+            config.room_queue = 10_000;
+            config.room_queue_bytes = 1 << 30;
             config.drain_limit = Span::millis(0);
         });
         let login = |name| edge.log_in(Kind::Tcp, &Login::new(name).room("live://1"));
