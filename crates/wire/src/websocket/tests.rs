@@ -144,7 +144,7 @@ fn golden_handshake() {
         len: request.len(),
         path: "/chat",
         query: Some("x=%20"),
-        origin: Some(b"http://example.com"),
+        origin: None,
         cookie: None,
         accept,
     };
