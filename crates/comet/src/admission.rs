@@ -72,8 +72,8 @@ impl Admission {
 
 /// What counts as one address: over IPv6 the /64, as every customer has one to choose from.
 fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
+    match ip.to_canonical() {
+        ip @ IpAddr::V4(_) => ip,
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
@@ -148,6 +148,10 @@ mod tests {
         assert_eq!(enter("2001:db8:0:2::1"), Ok(()));
         admission.leave("2001:db8:0:1:9::9".parse().unwrap());
         assert_eq!(enter("2001:db8:0:1::3"), Ok(()));
+        // IPv4 stays IPv4, however it is written.
+        assert_eq!(enter("::ffff:192.0.2.1"), Ok(()));
+        assert_eq!(enter("::ffff:192.0.2.2"), Ok(()));
+        assert_eq!(enter("192.0.2.1"), Err(Refusal::FullForAddress));
     }
 
     #[test]

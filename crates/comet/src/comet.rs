@@ -136,8 +136,11 @@ impl Comet {
     }
 
     /// A worker whose loop has not gone on for longer than `limit`, if there is one. An idle one goes on
-    /// once a second; so `limit` is to be some seconds.
+    /// once a second; so `limit` is to be some seconds. At a drain workers end, each when it is done.
     pub fn stalled(&self, limit: Duration) -> Option<usize> {
+        if self.shared.is_draining() {
+            return None;
+        }
         let oldest = self.shared.micros().saturating_sub(limit.as_micros() as u64);
         self.shared.inboxes.iter().position(|inbox| inbox.beat.load(Ordering::Relaxed) < oldest)
     }
