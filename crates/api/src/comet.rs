@@ -1,12 +1,12 @@
 //! The edge, as those see it who have something to deliver.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use crate::Answer;
-use crate::id::{Key, Room, Session};
+use crate::id::{Incarnation, Key, LogId, Position, Room, Session};
 
 /// Who gets a push, on this comet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,10 +42,12 @@ pub struct Push {
     pub body: Bytes,
     /// What to do with receivers that cannot keep up.
     pub on_overflow: OnOverflow,
+    /// When it is of no use any more: from then on it is not written, and counted as expired.
+    pub expires: Option<SystemTime>,
 }
 
-/// A comet did not take a push. Nobody has received any part of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+/// A push was not taken. Nobody has received any part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PushError {
     /// A queue on the way to the sockets is full. Send it again after this time.
     #[error("resource exhausted, retry after {} ms", .retry_after.as_millis())]
@@ -71,7 +73,98 @@ pub enum PushError {
     /// The comet is going away, and its clients with it. Send it to another.
     #[error("this server is shutting down")]
     Draining,
+    /// Another role, or the disk of the log, is away. Send it again after this time.
+    #[error("{what}: try again in {} ms", .retry_after.as_millis())]
+    Unavailable {
+        /// What is away, and why.
+        what: String,
+        /// When it is worth another try.
+        retry_after: Duration,
+    },
+    /// The idempotency key stands for another push already. This one has changed nothing: use a new key.
+    #[error("the idempotency key was used for another push")]
+    Conflict,
 }
+
+/// A push on its way from a job's log to a comet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parcel {
+    /// Its place in the log.
+    pub position: Position,
+    /// It comes out of the lane's order, to a key that was elsewhere before. A late parcel has one key.
+    pub late: bool,
+    /// What to deliver.
+    pub push: Push,
+}
+
+/// What goes to a comet in one call, in the order of the log but for the late ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The log that it comes from.
+    pub log: LogId,
+    /// All below is done with: no parcel of it will come again.
+    pub done: Position,
+    /// The parcels.
+    pub parcels: Vec<Parcel>,
+}
+
+/// What a comet says of a parcel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in the queues of its receivers' workers, or was at an earlier call.
+    Queued,
+    /// Nobody here is to get it.
+    Absent,
+    /// It can never be taken, for this reason.
+    Refused(String),
+    /// A queue on the way to its receivers is full: send it again after this time.
+    Full {
+        /// How long the work ahead of it takes.
+        retry_after: Duration,
+    },
+}
+
+/// The answer to a [`Batch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// One for each parcel, in their order.
+    pub outcomes: Vec<Outcome>,
+    /// The comet's count of such calls for this log: a [`Report`] with at least this count knows of them.
+    pub count: u64,
+}
+
+/// What a comet has of a lane, when the lane is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// Which life of the comet answers.
+    pub incarnation: Incarnation,
+    /// The last position that it has seen of this log, if any: it takes none up to there again, but for
+    /// those in `missing`.
+    pub seen: Option<Position>,
+    /// Positions up to `seen` for which it had no place.
+    pub missing: Vec<Position>,
+}
+
+/// What has become of what a comet has taken: all of it has been written, dropped or found nobody, except
+/// what is open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Numbers reports; the next request says which one has arrived.
+    pub number: u64,
+    /// The last call that it knows of, see [`Taken::count`].
+    pub count: u64,
+    /// Positions that wait for some receiver, in order.
+    pub open: Vec<Position>,
+    /// Positions from here on are not told of, as there are too many that are open.
+    pub end: Option<Position>,
+    /// Keys that were not here when their parcel came to them.
+    pub absent: Vec<(Position, Key)>,
+}
+
+/// A comet cannot be asked now, or does not answer in time.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct Away(pub String);
 
 /// Whether a connection gets pushes that it can also pull (those with [`OnOverflow::Pull`]). Only the
 /// owner of the data switches it; the one exception is an overflow, which makes it `Behind`.
@@ -89,6 +182,16 @@ pub enum Flow {
 pub trait Comet: Send + Sync {
     /// Queues a push for its receivers, all or nothing. Never waits.
     fn push(&self, push: Push) -> Answer<'_, Result<(), PushError>>;
+
+    /// Opens the lane from a log, and says what of it has been taken. Never waits.
+    fn open_lane(&self, log: LogId) -> Answer<'_, Result<Welcome, Away>>;
+
+    /// Takes parcels of a lane. One that was taken before is not taken again. Never waits.
+    fn take(&self, batch: Batch) -> Answer<'_, Result<Taken, Away>>;
+
+    /// What has become of the parcels: answers when there is something new since report `seen`, or at the
+    /// latest after some seconds. What report `seen` said is forgotten.
+    fn report(&self, log: LogId, seen: u64) -> Answer<'_, Result<Report, Away>>;
 
     /// Switches a connection. In order with the pushes to that key that were queued before; without
     /// effect if the connection is gone. Never waits.

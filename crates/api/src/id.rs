@@ -62,6 +62,11 @@ name! {
     Room, "a room name"
 }
 
+name! {
+    /// Names a comet in its cluster; goim calls it a server, and takes the host's name.
+    CometName, "the name of a comet"
+}
+
 impl Room {
     /// Whether a push can name it: `type://id`, neither part empty.
     pub fn is_pushable(&self) -> bool {
@@ -84,6 +89,24 @@ impl UserId {
 /// of an earlier one can therefore not take the later one's route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u64);
+
+/// A place in the push log, and so the number of the message there. Never given twice, whatever was lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// Names a push log, by chance: positions in two logs have nothing to do with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LogId(pub u64);
+
+/// Tells two lives of a comet apart: what the one had taken, the other has never seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Incarnation(pub u64);
 
 /// One connection, as the other roles name it.
 #[derive(Clone, Debug, PartialEq, Eq)]

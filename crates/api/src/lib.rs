@@ -5,6 +5,7 @@
 //!
 //! - [`logic`]: who is where, and may they; the push API behind every HTTP and RPC surface.
 //! - [`comet`]: the edge, as those see it who have something to deliver.
+//! - [`job`]: the push log, and the lanes from it to the comets.
 //! - [`owner`]: whoever owns the data that a client can also pull.
 //! - [`id`]: the names that all of them use, checked once at the border.
 //! - [`settings`]: how a role declares its part of the configuration.
@@ -13,6 +14,7 @@ use std::pin::Pin;
 
 pub mod comet;
 pub mod id;
+pub mod job;
 pub mod logic;
 pub mod owner;
 pub mod settings;

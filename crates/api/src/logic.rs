@@ -1,18 +1,21 @@
 //! Who is where, and may they; and the push API.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use crate::Answer;
-use crate::comet::PushError;
-use crate::id::{Key, Room, Session, TooLong, UserId};
+use crate::comet::{Away, PushError};
+use crate::id::{CometName, Incarnation, Key, Room, Session, TooLong, UserId};
+use crate::job::{Accepted, Idempotency};
 
 /// A client that wants in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connect {
+    /// The comet that it has come to.
+    pub comet: CometName,
     /// The body of its authentication packet.
     pub token: Bytes,
     /// The `Cookie` header of its WebSocket upgrade.
@@ -70,6 +73,36 @@ pub enum Audience {
     },
 }
 
+/// A push, as a back end wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Push {
+    /// Who gets it.
+    pub to: Audience,
+    /// The application's operation.
+    pub op: i32,
+    /// Opaque.
+    pub body: Bytes,
+    /// When it is of no use any more.
+    pub expires: Option<SystemTime>,
+    /// By what a repetition is known.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// A packet with an operation of the application, from a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Who sent it.
+    pub session: Session,
+    /// The user behind it, if any.
+    pub user: Option<UserId>,
+    /// Its operation.
+    pub op: i32,
+    /// Its number, as the client chose it.
+    pub seq: i32,
+    /// Opaque.
+    pub body: Bytes,
+}
+
 /// How many are connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Online {
@@ -77,9 +110,91 @@ pub struct Online {
     pub connections: u64,
     /// Users with at least one of those.
     pub users: u64,
+    /// Addresses that they come from, counted by each comet for itself.
+    pub addresses: u64,
 }
 
-/// Logic.
+/// A comet as clients are sent to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub comet: CometName,
+    /// Addresses for clients, without ports.
+    pub addresses: Vec<String>,
+    /// The region and the zone that it is in, as goim has them.
+    pub region: String,
+    /// See `region`.
+    pub zone: String,
+    /// Its share of new clients, against other comets.
+    pub weight: u32,
+    /// Takes no new clients.
+    pub offline: bool,
+    /// Where other roles reach it, `grpc://host:port`; empty inside one process.
+    pub grpc: String,
+}
+
+/// What a comet says of itself every few seconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// The comet.
+    pub node: Node,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// Authenticated connections.
+    pub connections: u64,
+    /// Addresses that they come from.
+    pub addresses: u64,
+    /// Its rooms, and how many members each has there.
+    pub rooms: Vec<(Room, u32)>,
+}
+
+/// A comet, and what it last said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeState {
+    /// The comet.
+    pub node: Node,
+    /// Authenticated connections.
+    pub connections: u64,
+    /// Addresses that they come from.
+    pub addresses: u64,
+    /// When it last said something, in nanoseconds since 1970.
+    pub since: u64,
+}
+
+/// The answer to a [`Renewal`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Renewed {
+    /// Logic does not know the sessions of this comet: it is to tell them all, see [`Logic::restore`].
+    pub restore: bool,
+    /// Those of its rooms that have members elsewhere, and how many there.
+    pub elsewhere: Vec<(Room, u32)>,
+}
+
+/// Sessions that a comet has, for a logic that lost them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restore {
+    /// The comet.
+    pub comet: CometName,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// Some of the sessions there.
+    pub sessions: Vec<(Session, Option<UserId>)>,
+    /// These were the last.
+    pub last: bool,
+}
+
+/// Where a key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On this comet.
+    At(CometName),
+    /// Nowhere.
+    Absent,
+    /// Not known yet: not every comet has told its sessions.
+    Unknown,
+}
+
+/// Logic, as comets see it.
 pub trait Logic: Send + Sync {
     /// Authenticates a client and registers its session.
     fn connect(&self, request: Connect) -> Answer<'static, Result<Connected, Refused>>;
@@ -88,9 +203,41 @@ pub trait Logic: Send + Sync {
     /// it is.
     fn disconnect(&self, session: Session) -> Answer<'static, ()>;
 
-    /// Sends a push to its audience.
-    fn push(&self, to: Audience, op: i32, body: Bytes) -> Answer<'_, Result<(), PushError>>;
+    /// A client sent a packet with an operation of the application.
+    fn receive(&self, packet: Received) -> Answer<'static, ()>;
+
+    /// A comet is there, and says how it is. Silent for long, it is taken for dead, and its sessions for
+    /// over.
+    fn renew(&self, renewal: Renewal) -> Answer<'_, Result<Renewed, Away>>;
+
+    /// A comet tells its sessions.
+    fn restore(&self, restore: Restore) -> Answer<'_, Result<(), Away>>;
+}
+
+/// The push API, behind every surface.
+pub trait PushApi: Send + Sync {
+    /// Finds the way of a push to its audience, and hands it to the job. Answers when it is on disk.
+    fn push(&self, push: Push) -> Answer<'_, Result<Accepted, PushError>>;
+}
+
+/// Who is where.
+pub trait Directory: Send + Sync {
+    /// Where these keys are, in their order.
+    fn locate(&self, keys: Vec<Key>) -> Answer<'_, Result<Vec<Place>, Away>>;
 
     /// Who is connected, now.
     fn online(&self) -> Answer<'_, Online>;
+
+    /// The rooms whose names begin with `kind`, with their members: the `limit` largest.
+    fn largest_rooms(&self, kind: String, limit: usize) -> Answer<'_, Vec<(Room, u32)>>;
+
+    /// How many members these rooms have, in their order.
+    fn members(&self, rooms: Vec<Room>) -> Answer<'_, Vec<u32>>;
+
+    /// The comets that are there.
+    fn nodes(&self) -> Answer<'_, Vec<NodeState>>;
+
+    /// The comets to which the next client had better go, the best first, at most five. Counts as a client
+    /// of the first.
+    fn best_nodes(&self) -> Answer<'_, Vec<Node>>;
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anser_api::comet::{Flow, Push, PushError};
-use anser_api::id::Session;
+use anser_api::comet::{Away, Batch, Flow, Push, PushError, Report, Taken, Welcome};
+use anser_api::id::{CometName, LogId, Session};
 use anser_api::logic::{Connected, Logic};
 use anser_api::owner::Owner;
 use anser_api::{Answer, ready};
@@ -108,7 +108,8 @@ impl Bound {
             polls.push(poll);
         }
         let lane = login::start(&runtime);
-        let shared = Arc::new(Shared::new(self.config, logic, inboxes.into(), lane, runtime));
+        let name = CometName::parse(&self.config.name, usize::MAX).expect("no name is too long");
+        let shared = Arc::new(Shared::new(self.config, name, logic, inboxes.into(), lane, runtime));
         let (acceptor, stop) = Acceptor::new(self.listeners, shared.clone())?;
         // From here on, what has been started ends with this.
         let comet = Comet { shared: shared.clone(), stop, threads: Mutex::default() };
@@ -244,6 +245,18 @@ impl Drop for Comet {
 impl anser_api::comet::Comet for Comet {
     fn push(&self, push: Push) -> Answer<'_, Result<(), PushError>> {
         ready(self.shared.push(push))
+    }
+
+    fn open_lane(&self, log: LogId) -> Answer<'_, Result<Welcome, Away>> {
+        todo!("{log:?}")
+    }
+
+    fn take(&self, batch: Batch) -> Answer<'_, Result<Taken, Away>> {
+        todo!("{batch:?}")
+    }
+
+    fn report(&self, log: LogId, seen: u64) -> Answer<'_, Result<Report, Away>> {
+        todo!("{log:?} {seen}")
     }
 
     fn switch(&self, session: Session, to: Flow) -> Answer<'_, Result<(), PushError>> {

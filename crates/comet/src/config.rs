@@ -10,6 +10,20 @@ use anser_wire::limits::Origins;
 settings! {
     /// The edge's part of the configuration.
     pub struct Config {
+        /// The name of this comet, by which others route to it. Empty: the name of the host.
+        name: String = String::new(),
+        /// Addresses at which clients reach this comet, without ports, as the node balancer tells them.
+        public: Vec<String> = Vec::new(),
+        /// The region that it is in, for the node balancer.
+        region: String = "sh".to_owned(),
+        /// The zone that it is in, for the node balancer.
+        zone: String = "sh001".to_owned(),
+        /// Its share of new clients against other comets, for the node balancer.
+        weight: u32 = 10,
+        /// Whether the node balancer sends no new clients here.
+        offline: bool = false,
+        /// How often it tells logic how many clients and rooms it has. At least 100ms.
+        renew: Span = Span::secs(10),
         /// Addresses for clients over TCP. An empty list switches TCP off.
         tcp: Vec<SocketAddr> = vec![([127, 0, 0, 1], 3101).into()],
         /// Addresses for clients over WebSocket, at the path /sub. An empty list switches it off.

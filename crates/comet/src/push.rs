@@ -19,7 +19,7 @@ impl Shared {
         if self.is_draining() {
             return Err(PushError::Draining);
         }
-        let Push { target, op, body, on_overflow } = push;
+        let Push { target, op, body, on_overflow, expires: _ } = push;
         if body.len() > self.config.push_body {
             return Err(PushError::TooLarge { len: body.len(), max: self.config.push_body });
         }

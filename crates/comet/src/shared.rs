@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use anser_api::id::Key;
+use anser_api::id::{CometName, Key};
 use anser_api::logic::Logic;
 use anser_api::owner::Owner;
 use anser_wire::limits::Limits;
@@ -23,6 +23,8 @@ use crate::stats::Stats;
 
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    /// Its name in the cluster.
+    pub(crate) name: CometName,
     pub(crate) limits: Limits,
     pub(crate) logic: Arc<dyn Logic>,
     /// The owner of pullable data, once there is one.
@@ -56,6 +58,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         config: Config,
+        name: CometName,
         logic: Arc<dyn Logic>,
         inboxes: Box<[Arc<Inbox>]>,
         lane: mpsc::Sender<Question>,
@@ -71,6 +74,7 @@ impl Shared {
         };
         Self {
             limits,
+            name,
             logic,
             owner: OnceLock::new(),
             directory: Directory::new(inboxes.len(), config.most_rooms()),

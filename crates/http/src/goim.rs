@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anser_api::comet::PushError;
 use anser_api::id::{Key, Room, UserId};
-use anser_api::logic::{Audience, Logic};
+use anser_api::logic::{Audience, Push, PushApi};
 use axum::body::Body;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
@@ -27,7 +27,7 @@ const NAME: usize = 4096;
 /// What the routes need.
 #[derive(Clone)]
 pub(crate) struct Goim {
-    pub(crate) logic: Arc<dyn Logic>,
+    pub(crate) push: Arc<dyn PushApi>,
     pub(crate) max_body: usize,
     pub(crate) max_receivers: usize,
 }
@@ -97,7 +97,8 @@ impl Goim {
 
     async fn push(&self, to: Audience, op: i32, request: Request) -> Answer {
         let body = self.read(request).await?;
-        let Err(cause) = self.logic.push(to, op, body).await else {
+        let push = Push { to, op, body, expires: None, idempotency: None };
+        let Err(cause) = self.push.push(push).await else {
             return Ok(envelope(StatusCode::OK, 0, ""));
         };
         Err(match cause {
@@ -110,7 +111,12 @@ impl Goim {
             PushError::TooLarge { .. } | PushError::TooMany { .. } => {
                 envelope(StatusCode::PAYLOAD_TOO_LARGE, -500, &cause.to_string())
             }
-            PushError::Draining => envelope(StatusCode::SERVICE_UNAVAILABLE, -500, &cause.to_string()),
+            PushError::Unavailable { .. } => {
+                envelope(StatusCode::SERVICE_UNAVAILABLE, -500, &cause.to_string())
+            }
+            PushError::Conflict | PushError::Draining => {
+                envelope(StatusCode::SERVICE_UNAVAILABLE, -500, &cause.to_string())
+            }
         })
     }
 

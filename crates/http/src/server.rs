@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anser_api::logic::Logic;
+use anser_api::logic::PushApi;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -59,8 +59,8 @@ impl Bound {
     }
 
     /// Starts to answer.
-    pub fn start(self, logic: Arc<dyn Logic>, registry: Arc<Registry>, alive: Alive, ready: Ready) -> Http {
-        let goim = Goim { logic, max_body: self.config.body, max_receivers: self.config.receivers };
+    pub fn start(self, push: Arc<dyn PushApi>, registry: Arc<Registry>, alive: Alive, ready: Ready) -> Http {
+        let goim = Goim { push, max_body: self.config.body, max_receivers: self.config.receivers };
         let timeout = self.config.request_timeout.0;
         let origins: Arc<[String]> = self.config.allowed_origins.into();
         let app = Router::new()

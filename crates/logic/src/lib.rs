@@ -11,11 +11,14 @@ mod token;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use anser_api::comet::{Comet, OnOverflow, Push, PushError, Target};
-use anser_api::id::{Generation, Key, Room, Session, UserId};
-use anser_api::logic::{Audience, Connect, Connected, Online, Refused};
+use anser_api::comet::{Away, Comet, OnOverflow, Push, PushError, Target};
+use anser_api::id::{Generation, Key, Position, Room, Session, UserId};
+use anser_api::job::Accepted;
+use anser_api::logic::{
+    self, Audience, Connect, Connected, Directory, Node, NodeState, Online, Place, PushApi, Received,
+    Refused, Renewal, Renewed, Restore,
+};
 use anser_api::{Answer, ready};
-use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use uuid::Uuid;
 
@@ -130,7 +133,23 @@ impl anser_api::logic::Logic for Logic {
         ready(())
     }
 
-    fn push(&self, to: Audience, op: i32, body: Bytes) -> Answer<'_, Result<(), PushError>> {
+    fn receive(&self, packet: Received) -> Answer<'static, ()> {
+        tracing::debug!(key = %packet.session.key, op = packet.op, bytes = packet.body.len(), "received");
+        ready(())
+    }
+
+    fn renew(&self, renewal: Renewal) -> Answer<'_, Result<Renewed, Away>> {
+        todo!("{renewal:?}")
+    }
+
+    fn restore(&self, restore: Restore) -> Answer<'_, Result<(), Away>> {
+        todo!("{restore:?}")
+    }
+}
+
+impl PushApi for Logic {
+    fn push(&self, push: logic::Push) -> Answer<'_, Result<Accepted, PushError>> {
+        let logic::Push { to, op, body, expires, .. } = push;
         let target = match to {
             Audience::Keys(keys) => Target::Keys(keys),
             Audience::Users(users) => match self.shared.keys_of(users) {
@@ -140,14 +159,38 @@ impl anser_api::logic::Logic for Logic {
             Audience::Room(room) => Target::Room(room),
             Audience::All { speed } => Target::All { speed },
         };
-        match self.comet.get() {
-            Some(comet) => comet.push(Push { target, op, body, on_overflow: OnOverflow::Drop }),
-            None => ready(Err(PushError::Draining)),
-        }
+        let Some(comet) = self.comet.get() else { return ready(Err(PushError::Draining)) };
+        let answer = comet.push(Push { target, op, body, on_overflow: OnOverflow::Drop, expires });
+        Box::pin(async move {
+            answer.await?;
+            Ok(Accepted { position: Position(0), routed: 0, absent: 0, repeated: false })
+        })
+    }
+}
+
+impl Directory for Logic {
+    fn locate(&self, keys: Vec<Key>) -> Answer<'_, Result<Vec<Place>, Away>> {
+        todo!("{keys:?}")
     }
 
     fn online(&self) -> Answer<'_, Online> {
         ready(self.shared.sessions().online())
+    }
+
+    fn largest_rooms(&self, kind: String, limit: usize) -> Answer<'_, Vec<(Room, u32)>> {
+        todo!("{kind} {limit}")
+    }
+
+    fn members(&self, rooms: Vec<Room>) -> Answer<'_, Vec<u32>> {
+        todo!("{rooms:?}")
+    }
+
+    fn nodes(&self) -> Answer<'_, Vec<NodeState>> {
+        todo!()
+    }
+
+    fn best_nodes(&self) -> Answer<'_, Vec<Node>> {
+        todo!()
     }
 }
 
@@ -156,12 +199,16 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
+    use anser_api::id::CometName;
     use anser_api::logic::Logic as _;
+
+    use bytes::Bytes;
 
     use super::*;
 
     fn connect(logic: &Logic, token: &str) -> Result<Connected, Refused> {
         logic.shared.connect(&Connect {
+            comet: CometName::parse("comet-1", 64).unwrap(),
             token: Bytes::copy_from_slice(token.as_bytes()),
             cookie: None,
             remote: Ipv4Addr::LOCALHOST.into(),
@@ -186,7 +233,7 @@ mod tests {
         let old = connect(&logic, r#"{"mid":7,"key":"phone"}"#).unwrap().session;
         let new = connect(&logic, r#"{"mid":7,"key":"phone"}"#).unwrap().session;
         logic.disconnect(old).await;
-        assert_eq!(logic.online().await, Online { connections: 1, users: 1 });
+        assert_eq!(logic.online().await, Online { connections: 1, users: 1, addresses: 0 });
         logic.disconnect(new).await;
         assert_eq!(logic.online().await, Online::default());
     }

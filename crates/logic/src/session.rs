@@ -127,7 +127,7 @@ impl Sessions {
     }
 
     pub(crate) fn online(&self) -> Online {
-        Online { connections: self.by_key.len() as u64, users: self.by_user.len() as u64 }
+        Online { connections: self.by_key.len() as u64, users: self.by_user.len() as u64, addresses: 0 }
     }
 }
 
@@ -165,7 +165,7 @@ mod tests {
                     }
                 }
                 let users: std::collections::BTreeSet<_> = model.values().filter_map(|(_, user)| *user).collect();
-                let expected = Online { connections: model.len() as u64, users: users.len() as u64 };
+                let expected = Online { connections: model.len() as u64, users: users.len() as u64, addresses: 0 };
                 prop_assert_eq!(sessions.online(), expected);
                 for user in 1..4 {
                     let user = UserId(user);

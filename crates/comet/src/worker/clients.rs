@@ -135,6 +135,7 @@ impl Worker {
                 }
                 Ok(Some(Event::Authenticate { packet, cookie })) => {
                     let request = Connect {
+                        comet: shared.name.clone(),
                         token: Bytes::copy_from_slice(packet.body),
                         cookie: cookie.map(Into::into),
                         remote: channel.remote,

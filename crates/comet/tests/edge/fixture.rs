@@ -320,7 +320,13 @@ impl Edge {
         body: &[u8],
         on_overflow: OnOverflow,
     ) -> Result<(), PushError> {
-        now(self.comet().push(Push { target, op, body: Bytes::copy_from_slice(body), on_overflow }))
+        now(self.comet().push(Push {
+            target,
+            op,
+            body: Bytes::copy_from_slice(body),
+            on_overflow,
+            expires: None,
+        }))
     }
 
     /// A push that is dropped where it does not fit.
