@@ -122,6 +122,8 @@ pub enum Outcome {
         /// How long the work ahead of it takes.
         retry_after: Duration,
     },
+    /// The comet is going away, and takes nothing more.
+    Draining,
 }
 
 /// The answer to a [`Batch`].
