@@ -116,7 +116,7 @@ pub enum Outcome {
     /// Nobody here is to get it.
     Absent,
     /// It can never be taken, for this reason.
-    Refused(String),
+    Refused(PushError),
     /// A queue on the way to its receivers is full: send it again after this time.
     Full {
         /// How long the work ahead of it takes.

@@ -9,10 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anser_api::comet::{
-    Away, Batch, Outcome, Parcel, Push, PushError, Report, Taken, Target, Welcome,
-};
-use anser_api::id::{Key, LogId, Position};
+use anser_api::comet::{Away, Batch, Outcome, Parcel, Push, PushError, Report, Taken, Target, Welcome};
+use anser_api::id::{Key, LogId, Position, Room};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -56,10 +54,13 @@ struct State {
     open: BTreeMap<Position, u32>,
     /// Calls.
     count: u64,
+    /// Keys that were not here, kept until nothing will come for their positions again: a job that has
+    /// started anew is told them again.
     absent: Vec<(Position, Key)>,
-    /// The last report's number, and how many of `absent` it told.
+    /// The last report's number, and how many of `absent` have been told by it, and before it.
     number: u64,
     told: usize,
+    told_before: usize,
     changed: bool,
     /// When the last report went out.
     reported: Option<Instant>,
@@ -168,6 +169,12 @@ impl State {
         if self.missing.first().is_some_and(|first| *first < done) {
             self.missing = self.missing.split_off(&done);
         }
+        if self.absent.iter().any(|(position, _)| *position < done) {
+            let gone = |at: usize| self.absent[..at].iter().filter(|(position, _)| *position < done).count();
+            (self.told, self.told_before) =
+                (self.told - gone(self.told), self.told_before - gone(self.told_before));
+            self.absent.retain(|(position, _)| *position >= done);
+        }
         while self.late.first().is_some_and(|(first, _)| *first < done) {
             self.late.pop_first();
         }
@@ -175,7 +182,7 @@ impl State {
 
     fn report(&mut self) -> Report {
         self.number += 1;
-        self.told = self.absent.len();
+        self.told_before = std::mem::replace(&mut self.told, self.absent.len());
         self.changed = false;
         self.reported = Some(Instant::now());
         Report {
@@ -183,7 +190,7 @@ impl State {
             count: self.count,
             open: self.open.keys().copied().take(OPEN).collect(),
             end: self.open.keys().nth(OPEN).copied(),
-            absent: self.absent.clone(),
+            absent: self.absent[self.told_before..].to_vec(),
         }
     }
 }
@@ -193,7 +200,12 @@ impl Shared {
         let lane = self.lanes.open(log);
         let mut state = lane.state();
         state.heard = Some(Instant::now());
-        info!(log = log.0, seen = state.seen.map(|seen| seen.0), missing = state.missing.len(), "lane opened");
+        info!(
+            log = log.0,
+            seen = state.seen.map(|seen| seen.0),
+            missing = state.missing.len(),
+            "lane opened"
+        );
         Welcome {
             incarnation: self.incarnation,
             seen: state.seen,
@@ -204,7 +216,8 @@ impl Shared {
     pub(crate) fn take(&self, batch: Batch) -> Result<Taken, Away> {
         let Batch { log, done, parcels } = batch;
         let lane = self.lanes.get(log).ok_or_else(|| Away("the lane is not open here".to_owned()))?;
-        let outcomes = parcels.into_iter().map(|parcel| self.take_one(&lane, parcel)).collect();
+        let mut full = HashMap::new();
+        let outcomes = parcels.into_iter().map(|parcel| self.take_one(&lane, parcel, &mut full)).collect();
         let mut state = lane.state();
         state.prune(done);
         state.heard = Some(Instant::now());
@@ -212,14 +225,31 @@ impl Shared {
         Ok(Taken { outcomes, count: state.count })
     }
 
-    fn take_one(&self, lane: &Arc<Lane>, parcel: Parcel) -> Outcome {
+    /// Takes a parcel. What has found a full queue is in `full`: what follows for the same receivers in the
+    /// same call does not pass it.
+    fn take_one(
+        &self,
+        lane: &Arc<Lane>,
+        parcel: Parcel,
+        full: &mut HashMap<Option<Room>, Duration>,
+    ) -> Outcome {
         let Parcel { position, late, push } = parcel;
         let key = match (&push.target, late) {
             (Target::Keys(keys), true) => keys.first().cloned(),
             _ => None,
         };
         let Some(ticket) = lane.admit(position, key.as_ref()) else { return Outcome::Queued };
-        let outcome = self.outcome(push, ticket);
+        let room = match &push.target {
+            Target::Room(room) => Some(room.clone()),
+            Target::Keys(_) | Target::All { .. } => None,
+        };
+        let outcome = match full.get(&room) {
+            Some(retry_after) => Outcome::Full { retry_after: *retry_after },
+            None => self.outcome(push, ticket),
+        };
+        if let Outcome::Full { retry_after } = &outcome {
+            full.insert(room, *retry_after);
+        }
         lane.note(position, key, !matches!(outcome, Outcome::Full { .. } | Outcome::Draining));
         outcome
     }
@@ -230,7 +260,7 @@ impl Shared {
             Ok(false) => Outcome::Absent,
             Err(PushError::Exhausted { retry_after }) => Outcome::Full { retry_after },
             Err(PushError::Draining) => Outcome::Draining,
-            Err(cause) => Outcome::Refused(cause.to_string()),
+            Err(cause) => Outcome::Refused(cause),
         }
     }
 
@@ -240,11 +270,9 @@ impl Shared {
         {
             let mut state = lane.state();
             state.heard = Some(Instant::now());
-            if seen == state.number {
-                let told = std::mem::take(&mut state.told);
-                state.absent.drain(..told);
-            } else {
-                // What it has not got is told again.
+            if seen != state.number {
+                // What it has not got is told again; to one that has just started, all.
+                state.told = if seen == 0 { 0 } else { state.told_before };
                 state.changed = true;
             }
         }
@@ -254,7 +282,8 @@ impl Shared {
                 let mut state = lane.state();
                 let next = state.reported.map_or(limit, |reported| (reported + APART).min(limit));
                 let now = Instant::now();
-                let due = state.changed && (state.absent.len() > state.told || next <= now || state.reported.is_none());
+                let due = state.changed
+                    && (state.absent.len() > state.told || next <= now || state.reported.is_none());
                 if due || now >= limit {
                     return Ok(state.report());
                 }

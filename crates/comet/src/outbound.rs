@@ -182,8 +182,7 @@ impl Outbound {
         if !std::mem::take(&mut self.expiring) {
             return 0;
         }
-        let gone =
-            self.discard(websocket, |entry| matches!(entry, Entry::Push(push) if push.has_expired()));
+        let gone = self.discard(websocket, |entry| matches!(entry, Entry::Push(push) if push.has_expired()));
         let may = |entry: &Entry| matches!(entry, Entry::Push(push) if push.expires.is_some());
         self.expiring = self.entries.iter().any(may);
         gone

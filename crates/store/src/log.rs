@@ -19,7 +19,7 @@ pub trait Log: Send + Sync {
     fn append(
         &self,
         record: &[u8],
-        deliver: &mut dyn FnMut(u64) -> bool,
+        deliver: &mut dyn FnMut(&Appended) -> bool,
     ) -> Result<Option<Appended>, AppendError>;
 
     /// The position that no record has yet: all that come lie there or above. `look` is called while no

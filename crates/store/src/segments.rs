@@ -214,17 +214,17 @@ impl Log for SegmentLog {
     fn append(
         &self,
         record: &[u8],
-        deliver: &mut dyn FnMut(u64) -> bool,
+        deliver: &mut dyn FnMut(&Appended) -> bool,
     ) -> Result<Option<Appended>, AppendError> {
         let shared = &self.shared;
         let mut tail = lock(&shared.tail);
         let (base, position) = tail.place(size(record.len()), shared.config.segment_bytes);
         shared.check(&tail, size(record.len()), base).inspect_err(|cause| shared.stats.refused(cause))?;
-        if !deliver(position) {
+        let appended = Appended { position, durable: tail.group.clone() };
+        if !deliver(&appended) {
             return Ok(None);
         }
         tail.push(base, position, shared.durable.load(Ordering::Acquire), record);
-        let appended = Appended { position, durable: tail.group.clone() };
         drop(tail);
         shared.bell.notify_one();
         shared.stats.appended.fetch_add(1, Ordering::Relaxed);

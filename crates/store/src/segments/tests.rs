@@ -146,8 +146,8 @@ fn a_deliverer_that_says_no_appends_nothing() {
     let disk = SimDisk::new(1);
     let live = Live::open(&disk, &config()).unwrap();
     let mut told = 0;
-    let refused = live.log().append(b"no", &mut |position| {
-        told = position;
+    let refused = live.log().append(b"no", &mut |appended| {
+        told = appended.position;
         false
     });
     assert!(matches!(refused, Ok(None)));
