@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anser_api::logic::PushApi;
+use anser_api::logic::{Advice, Directory, PushApi};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -58,9 +58,24 @@ impl Bound {
         self.address
     }
 
-    /// Starts to answer.
-    pub fn start(self, push: Arc<dyn PushApi>, registry: Arc<Registry>, alive: Alive, ready: Ready) -> Http {
-        let goim = Goim { push, max_body: self.config.body, max_receivers: self.config.receivers };
+    /// Starts to answer. `advice` is what clients are told beside the addresses of comets.
+    pub fn start(
+        self,
+        push: Arc<dyn PushApi>,
+        directory: Arc<dyn Directory>,
+        advice: Advice,
+        registry: Arc<Registry>,
+        alive: Alive,
+        ready: Ready,
+    ) -> Http {
+        let goim = Goim {
+            push,
+            directory,
+            advice: advice.into(),
+            deploy_env: self.config.deploy_env.into(),
+            max_body: self.config.body,
+            max_receivers: self.config.receivers,
+        };
         let timeout = self.config.request_timeout.0;
         let origins: Arc<[String]> = self.config.allowed_origins.into();
         let app = Router::new()

@@ -9,6 +9,7 @@
 
 pub mod cli;
 pub mod config;
+mod direct;
 pub mod exit;
 pub mod failure;
 pub mod log;

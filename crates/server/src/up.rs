@@ -13,11 +13,13 @@ use anser_http::{Http, Ready};
 use anser_logic::Logic;
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::system::uname;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::direct::Direct;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::{log, out};
@@ -105,6 +107,9 @@ impl Server {
     pub fn start_with(mut config: Config, more: impl FnOnce(&mut Registry)) -> Result<Self, Failure> {
         let files = open_files();
         let spare = SPARE_FILES.max(files / 16);
+        if config.comet.name.is_empty() {
+            config.comet.name = uname().nodename().to_string_lossy().into_owned();
+        }
         config.comet.max_connections = connections(config.comet.max_connections, files.saturating_sub(spare));
         let for_http = usize::try_from(spare - OWN_FILES).unwrap_or(usize::MAX);
         config.http.max_connections = config.http.max_connections.min(for_http);
@@ -119,9 +124,10 @@ impl Server {
             http: http.address(),
         };
 
+        let advice = config.logic.advice();
         let logic = Arc::new(Logic::new(config.logic, config.comet.room_name));
         let comet = Arc::new(comet.start(logic.clone(), Handle::current()).map_err(start_failure)?);
-        logic.set_comet(comet.clone());
+        logic.set_job(Arc::new(Direct(Arc::downgrade(&comet))));
         let mut registry = Registry::default();
         comet.register(&mut registry);
         logic.register(&mut registry);
@@ -134,7 +140,7 @@ impl Server {
                 Err(format!("worker {worker} of the edge has stood still for {} s", STALLED.as_secs()))
             }
         });
-        let http = http.start(logic, Arc::new(registry), alive, ready.clone());
+        let http = http.start(logic.clone(), logic, advice, Arc::new(registry), alive, ready.clone());
         ready.set(true);
         let Addresses { tcp, websocket, http: api } = &addresses;
         info!(?tcp, ?websocket, http = %api, workers, max_connections, max_callers, open_files = files, "listening");

@@ -42,6 +42,8 @@ impl Config {
     /// All that is wrong with it.
     pub fn check(&self) -> Vec<Complaint> {
         let mut complaints = self.bounds();
+        complaints.extend(self.factors());
+        complaints.extend(self.silence());
         complaints.extend(self.listeners());
         complaints.extend(self.open_doors());
         complaints.extend(self.filter());
@@ -56,7 +58,12 @@ impl Config {
             ("comet.drain_limit", comet.drain_limit, Span::secs(1)..=day),
             ("comet.drain_spread", comet.drain_spread, Span::millis(0)..=day),
             ("comet.user_timeout", comet.user_timeout, Span::secs(1)..=day),
+            ("comet.renew", comet.renew, Span::millis(100)..=day),
             ("logic.heartbeat", logic.heartbeat, Span::secs(1)..=day),
+            ("logic.comet_silence", logic.comet_silence, Span::secs(1)..=day),
+            ("logic.settle", logic.settle, Span::millis(0)..=day),
+            ("logic.backoff_max_delay", logic.backoff_max_delay, Span::millis(0)..=day),
+            ("logic.backoff_base_delay", logic.backoff_base_delay, Span::millis(0)..=day),
             ("http.request_timeout", http.request_timeout, Span::millis(100)..=day),
         ];
         let numbers = [
@@ -114,6 +121,36 @@ impl Config {
             },
         );
         spans.chain(numbers).collect()
+    }
+
+    /// Bounds of numbers that are not whole.
+    fn factors(&self) -> Vec<Complaint> {
+        let logic = &self.logic;
+        let factors = [
+            ("logic.region_weight", logic.region_weight, 0.001..=1000.0),
+            ("logic.backoff_factor", logic.backoff_factor, 0.0..=1000.0),
+            ("logic.backoff_jitter", logic.backoff_jitter, 0.0..=1000.0),
+        ];
+        let wrong = factors.into_iter().filter(|(_, value, bounds)| !bounds.contains(value));
+        wrong
+            .map(|(key, value, bounds)| {
+                let (least, most) = bounds.into_inner();
+                let remedy = format!("set a number from {least} to {most}");
+                Complaint::new(key, format!("{key} = {value} is out of its bounds"), remedy)
+            })
+            .collect()
+    }
+
+    /// A comet that renews as it should must not be taken for dead.
+    fn silence(&self) -> Option<Complaint> {
+        let (renew, silence) = (self.comet.renew, self.logic.comet_silence);
+        (silence.0 < renew.0 * 2).then(|| {
+            let what = format!(
+                "logic.comet_silence = \"{silence}\" takes comets for dead that renew every \"{renew}\", as \
+                 comet.renew says"
+            );
+            Complaint::new("logic.comet_silence", what, format!("set at least \"{}\"", Span(renew.0 * 2)))
+        })
     }
 
     /// Every address, with the key that names it.
