@@ -131,6 +131,11 @@ pub struct Comet {
 }
 
 impl Comet {
+    /// Its name.
+    pub fn name(&self) -> CometName {
+        self.shared.name.clone()
+    }
+
     /// Names the owner of pullable data; only the first call counts.
     pub fn set_owner(&self, owner: Arc<dyn Owner>) {
         let _ = self.shared.owner.set(owner);

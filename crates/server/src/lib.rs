@@ -9,11 +9,11 @@
 
 pub mod cli;
 pub mod config;
-mod direct;
 pub mod exit;
 pub mod failure;
 pub mod log;
 pub mod out;
+mod push_log;
 pub mod up;
 
 pub use config::Config;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anser_comet::{Comet, StartError};
 use anser_http::{Http, Ready};
+use anser_job::Job;
 use anser_logic::Logic;
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -19,10 +20,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::direct::Direct;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::{log, out};
+use crate::{log, out, push_log};
 
 /// Descriptors kept for everything that is no client, at least: listeners, the HTTP API, files.
 const SPARE_FILES: u64 = 512;
@@ -36,6 +36,9 @@ const STALLED: Duration = Duration::from_secs(10);
 /// With fewer connections than this a limit was probably forgotten.
 const FEW: usize = 1000;
 
+/// How long the job may take to learn, after the edge has drained, what has been written.
+const JOB_LIMIT: Duration = Duration::from_secs(1);
+
 /// How long requests of the HTTP API may take to finish after the edge has drained.
 const HTTP_LIMIT: Duration = Duration::from_secs(2);
 
@@ -43,7 +46,7 @@ const HTTP_LIMIT: Duration = Duration::from_secs(2);
 pub async fn run(config: Config, data: PathBuf, log: &log::Running) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let _lock = lock(&data)?;
-    let server = Server::start_with(config, |registry| log.register(registry))?;
+    let server = Server::start(config, &data, |registry| log.register(registry))?;
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data = %data.display(), "ready");
     if let Err(failure) = out::write(&server.greeting(&data)) {
         // It runs all the same; the log has the addresses.
@@ -78,9 +81,10 @@ pub async fn run(config: Config, data: PathBuf, log: &log::Running) -> anyhow::R
     }
 }
 
-/// A running server, every role in it. Tests and benches start it on ports of 0.
+/// A running server, every role in it.
 pub struct Server {
     comet: Arc<Comet>,
+    job: Arc<Job>,
     http: Http,
     ready: Ready,
     addresses: Addresses,
@@ -98,13 +102,9 @@ pub struct Addresses {
 }
 
 impl Server {
-    /// Binds every address, then starts every role. Must be called on a runtime.
-    pub fn start(config: Config) -> Result<Self, Failure> {
-        Self::start_with(config, |_| {})
-    }
-
-    /// The same, with more metrics than those of the roles.
-    pub fn start_with(mut config: Config, more: impl FnOnce(&mut Registry)) -> Result<Self, Failure> {
+    /// Binds every address, then starts every role. Must be called on a runtime. `more` are metrics beyond
+    /// those of the roles.
+    fn start(mut config: Config, data: &Path, more: impl FnOnce(&mut Registry)) -> Result<Self, Failure> {
         let files = open_files();
         let spare = SPARE_FILES.max(files / 16);
         if config.comet.name.is_empty() {
@@ -124,12 +124,20 @@ impl Server {
             http: http.address(),
         };
 
+        let push_log = Arc::new(push_log::open(&config.store, data)?);
         let advice = config.logic.advice();
         let logic = Arc::new(Logic::new(config.logic, config.comet.room_name));
         let comet = Arc::new(comet.start(logic.clone(), Handle::current()).map_err(start_failure)?);
-        logic.set_job(Arc::new(Direct(Arc::downgrade(&comet))));
+        let routes = vec![anser_job::Route { name: comet.name(), comet: comet.clone(), local: true }];
+        let job = Job::start(config.job, push_log.clone(), routes, logic.clone(), &Handle::current());
+        let job = Arc::new(job.map_err(|error| {
+            Failure::new(Exit::System, format!("cannot read the push log ({error})"), "look at the disk")
+        })?);
+        logic.set_job(job.clone());
         let mut registry = Registry::default();
         comet.register(&mut registry);
+        job.register(&mut registry);
+        push_log.register(&mut registry);
         logic.register(&mut registry);
         more(&mut registry);
         let ready = Ready::default();
@@ -152,7 +160,7 @@ impl Server {
         if !api.ip().to_canonical().is_loopback() {
             warn!(address = %api, "whoever reaches this address may push to everyone");
         }
-        Ok(Self { comet, http, ready, addresses })
+        Ok(Self { comet, job, http, ready, addresses })
     }
 
     /// Where it can be reached.
@@ -164,6 +172,7 @@ impl Server {
     pub async fn stop(self) {
         self.ready.set(false);
         self.comet.drain().await;
+        self.job.stop(JOB_LIMIT).await;
         self.http.stop(HTTP_LIMIT).await;
     }
 
