@@ -19,10 +19,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("api", &["wire"]),
     ("comet", &["api", "wire"]),
+    ("store", &[]),
+    ("job", &["api", "store"]),
     ("logic", &["api"]),
     ("http", &["api", "wire"]),
     ("sdk", &["wire"]),
-    ("server", &["api", "comet", "http", "logic", "sdk", "wire"]),
+    ("server", &["api", "comet", "http", "job", "logic", "sdk", "store", "wire"]),
     ("bench", &["sdk", "wire"]),
     ("e2e", &["sdk", "server", "wire"]),
 ];
@@ -336,7 +338,11 @@ fn every_metric_is_documented() {
     let logic =
         anser_logic::METRICS.iter().map(|metric| (format!("anser_logic_{}", metric.name), metric.help));
     let (name, help) = anser_server::log::METRIC;
-    let metrics: Vec<(String, &str)> = comet.chain(logic).chain([(name.to_owned(), help)]).collect();
+    let job = anser_job::METRICS.iter().map(|metric| (format!("anser_job_{}", metric.name), metric.help));
+    let store =
+        anser_store::METRICS.iter().map(|metric| (format!("anser_store_{}", metric.name), metric.help));
+    let own = [(name.to_owned(), help)];
+    let metrics: Vec<(String, &str)> = comet.chain(logic).chain(job).chain(store).chain(own).collect();
 
     let cluster = Cluster::start(&[]);
     let scrape = cluster.metrics();
