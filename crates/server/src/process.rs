@@ -51,11 +51,9 @@ impl Collector for Export {
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let start = encoder.encode_descriptor(START.name, START.help, None, MetricType::Gauge)?;
         ConstGauge::new(started).encode(start)?;
-        for (metric, value) in [
-            (RESIDENT, resident().unwrap_or(0)),
-            (FILES, self.files),
-            (CONNECTIONS, self.connections as u64),
-        ] {
+        for (metric, value) in
+            [(RESIDENT, resident().unwrap_or(0)), (FILES, self.files), (CONNECTIONS, self.connections as u64)]
+        {
             let row = encoder.encode_descriptor(metric.name, metric.help, None, MetricType::Gauge)?;
             ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(row)?;
         }

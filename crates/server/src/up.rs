@@ -234,12 +234,15 @@ fn start_failure(error: StartError) -> Failure {
     }
 }
 
+/// The file in the data folder that a server holds locked.
+pub(crate) const LOCK: &str = "anser.lock";
+
 /// Makes the data folder, for this user alone, and holds it against a second process.
 fn lock(data: &Path) -> Result<File, Failure> {
     use std::os::unix::fs::DirBuilderExt as _;
     let create = |error: io::Error| Failure::create(data, &error);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(create)?;
-    let path = data.join("anser.lock");
+    let path = data.join(LOCK);
     let file = File::create(&path).map_err(|error| Failure::create(&path, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
