@@ -2,6 +2,7 @@
 
 mod e2e {
     mod bad_input;
+    mod doctor;
     mod drain;
     mod many;
     mod operator;

@@ -336,7 +336,9 @@ fn every_metric_is_documented() {
     let logic =
         anser_logic::METRICS.iter().map(|metric| (format!("anser_logic_{}", metric.name), metric.help));
     let (name, help) = anser_server::log::METRIC;
-    let metrics: Vec<(String, &str)> = comet.chain(logic).chain([(name.to_owned(), help)]).collect();
+    let process = anser_server::process::METRICS.iter().map(|metric| (metric.name.to_owned(), metric.help));
+    let metrics: Vec<(String, &str)> =
+        comet.chain(logic).chain(process).chain([(name.to_owned(), help)]).collect();
 
     let cluster = Cluster::start(&[]);
     let scrape = cluster.metrics();

@@ -99,7 +99,7 @@ impl Running {
 impl Health {
     fn judge(&self, address: SocketAddr, lock: &Lock) -> Vec<Finding> {
         let version = self.version.as_deref().unwrap_or("of an unknown version");
-        let connections = self.connections.map(|n| format!(", {n} clients connected")).unwrap_or_default();
+        let connections = self.connections.map(|n| format!("; clients connected: {n}")).unwrap_or_default();
         let mut findings = vec![match (&self.healthz, &self.readyz) {
             ((200, _), (200, _)) => Finding::ok(
                 CHECK,
@@ -198,7 +198,7 @@ pub(super) mod tests {
                 HELD,
                 &[(Level::Problem, "process 7 uses the data folder and does not answer: hm")],
             ),
-            (health(200, 200, this), HELD, &[(Level::Ok, "healthy and ready, 3 clients connected")]),
+            (health(200, 200, this), HELD, &[(Level::Ok, "healthy and ready; clients connected: 3")]),
             (health(200, 503, this), HELD, &[(Level::Warning, "takes no clients: words of readyz")]),
             (health(503, 200, this), HELD, &[(Level::Problem, "is not healthy: words of healthz")]),
             (
