@@ -12,8 +12,8 @@ const OWN: u64 = 128;
 const FEW: usize = 1000;
 
 /// What to do about a limit that is too low, wherever it was set.
-pub(crate) const REMEDY: &str = "raise it: LimitNOFILE= in the systemd unit, `--ulimit nofile=` in Docker, \
-     /etc/security/limits.conf for a login, `ulimit -n` in a shell";
+pub(crate) const REMEDY: &str = "raise LimitNOFILE= (systemd), `--ulimit nofile=` (Docker), /etc/security/limits.conf (a login) or \
+     `ulimit -n` (a shell)";
 
 /// Who may have how many of the files that the process may open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

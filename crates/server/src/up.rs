@@ -36,7 +36,7 @@ pub async fn run(config: Config, data: PathBuf, log: &log::Running) -> anyhow::R
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data = %data.display(), "ready");
     if let Err(failure) = out::write(&server.greeting(&data)) {
         // It runs all the same; the log has the addresses.
-        warn!(%failure, "cannot greet");
+        warn!(error = %failure, "cannot print the addresses on stdout; the server runs all the same");
     }
     let name = tokio::select! {
         name = signals.next() => name,
@@ -57,7 +57,8 @@ pub async fn run(config: Config, data: PathBuf, log: &log::Running) -> anyhow::R
     tokio::select! {
         () = server.stop() => {
             let lost = comet.snapshot().lost - before.lost;
-            info!(seconds = format_args!("{:.3}", began.elapsed().as_secs_f32()), lost, "ended");
+            let seconds = began.elapsed().as_millis() as f64 / 1e3;
+            info!(seconds, lost, "ended");
             Ok(())
         }
         name = signals.next() => {
