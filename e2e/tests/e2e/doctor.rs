@@ -105,9 +105,10 @@ fn a_folder_that_cannot_be_written() {
         [(&data, "cannot be written by user", 71), (&inside, "does not exist, and user", 73)]
     {
         let arguments = arguments(data, &FREE);
-        let ended = match geteuid().is_root() {
-            true => Process::run_as(65_534, folder.path(), &arguments),
-            false => Some(Process::spawn(folder.path(), &arguments).wait()),
+        let ended = if geteuid().is_root() {
+            Process::run_as(65_534, folder.path(), &arguments)
+        } else {
+            Some(Process::spawn(folder.path(), &arguments).wait())
         };
         let Some(ended) = ended else {
             skipped("a user that is not root cannot run the binary where it lies");
