@@ -2,6 +2,8 @@
 
 mod e2e {
     mod bad_input;
+    mod deploy;
+    mod doctor;
     mod drain;
     mod many;
     mod operator;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anser_api::comet::PushError;
-use anser_api::id::{CometName, Key, Room};
+use anser_api::id::{Key, Room};
 use anser_api::job::{Accepted, Destination, Idempotency, Job as _, Push, Route as KeyRoute};
 use anser_api::settings::Span;
 use bytes::Bytes;
@@ -19,10 +19,6 @@ use fakes::{FakeComet, MemoryLog, World};
 
 fn key(name: &str) -> Key {
     Key::parse(name, 64).unwrap()
-}
-
-fn comet(name: &str) -> CometName {
-    CometName::parse(name, 64).unwrap()
 }
 
 /// A job over fake comets.

@@ -4,6 +4,8 @@
 //! - [`config`]: what an operator can set, and how the layers become one.
 //! - [`up`]: every role in one process.
 //! - [`log`]: what the process says while it runs.
+//! - [`process`]: what it measures of itself.
+//! - `files`: how many it may open, and what that allows.
 //! - [`exit`], [`failure`]: how it ends, and what is said then.
 //! - [`out`]: the only place that prints.
 
@@ -13,8 +15,11 @@ pub mod exit;
 pub mod failure;
 pub mod log;
 pub mod out;
+pub mod process;
 mod push_log;
 pub mod up;
+
+mod files;
 
 pub use config::Config;
 pub use exit::Exit;
