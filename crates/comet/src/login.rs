@@ -77,7 +77,9 @@ async fn ask(question: Question) {
     match question {
         Question::News(answer) => {
             if timeout(PATIENCE, answer).await.is_err() {
-                warn!("another role does not answer: it was not told of the end of a connection");
+                warn!(
+                    "another role does not answer: it was not told of an end of a connection, or of a packet"
+                );
             }
         }
         Question::Login { answer, shared, worker, handle, auth } => {
