@@ -3,6 +3,7 @@
 mod e2e {
     mod bad_input;
     mod drain;
+    mod goim_routes;
     mod many;
     mod operator;
     mod overflow;
