@@ -5,6 +5,7 @@ mod e2e {
     mod deploy;
     mod doctor;
     mod drain;
+    mod goim_routes;
     mod many;
     mod operator;
     mod overflow;

@@ -81,7 +81,10 @@ async fn ask(question: Question, quiet: Arc<Mutex<Quiet>>) {
             if timeout(PATIENCE, answer).await.is_err() {
                 let unsaid = quiet.lock().unwrap_or_else(PoisonError::into_inner).may_speak(Instant::now());
                 if let Some(unsaid) = unsaid {
-                    warn!(unsaid, "logic does not answer: it was not told of the end of a connection");
+                    warn!(
+                        unsaid,
+                        "logic does not answer: it was not told of the end of a connection, or of a packet"
+                    );
                 }
             }
         }
