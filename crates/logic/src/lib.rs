@@ -1,8 +1,9 @@
 //! Logic: who is where, and may they; and the push API behind every surface.
 //!
-//! [`token`] reads goim's authentication JSON, [`session`] remembers who is connected (in memory, each
+//! [`auth`] finds out who a client is, [`token`] reads goim's authentication JSON, [`session`] remembers who is connected (in memory, each
 //! with a generation), and [`Logic`] puts both behind the contract of `anser_api::logic`.
 
+pub mod auth;
 mod config;
 mod metrics;
 mod session;
@@ -22,10 +23,11 @@ use anser_api::{Answer, ready};
 use prometheus_client::registry::Registry;
 use uuid::Uuid;
 
-pub use config::Config;
+use auth::Claims;
+pub use auth::{AuthError, Authenticator};
+pub use config::{Absence, Auth, Config};
 pub use metrics::{METRICS, Metric};
 use session::Sessions;
-use token::Token;
 
 /// Logic with its sessions in memory, for one process.
 pub struct Logic {
@@ -38,6 +40,7 @@ pub(crate) struct Shared {
     config: Config,
     /// Longest name of a room, in bytes.
     room_name: usize,
+    pub(crate) auth: Authenticator,
     /// One short lock: a session comes or goes, or a push asks for a user's connections. Pushes to
     /// keys, rooms and everyone do not come here.
     sessions: Mutex<Sessions>,
@@ -49,25 +52,31 @@ impl Shared {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn connect(&self, request: &Connect) -> Result<Connected, Refused> {
-        let token = Token::parse(&request.token).map_err(|cause| Refused::BadToken(token::told(&cause)))?;
-        let key = if token.key.is_empty() {
+    /// Registers the session of a client that may come in.
+    fn admit(&self, claims: Claims) -> Result<Connected, Refused> {
+        let key = if claims.key.is_empty() {
             let mut buffer = Uuid::encode_buffer();
             Key::parse(Uuid::new_v4().hyphenated().encode_lower(&mut buffer), usize::MAX)?
         } else {
-            Key::parse(&token.key, self.config.key)?
+            Key::parse(&claims.key, self.config.key)?
         };
-        let room = match &token.room_id[..] {
+        let room = match &claims.room_id[..] {
             "" => None,
             name => Some(Room::parse(name, self.room_name)?),
         };
-        if token.anser && room.as_ref().is_some_and(|room| !room.is_pushable()) {
+        if claims.anser && room.as_ref().is_some_and(|room| !room.is_pushable()) {
             return Err(Refused::BadToken("room_id must be type://id, such as live://1".to_owned()));
         }
-        let user = UserId::parse(token.mid);
+        let user = claims.user;
         // Taken under the lock, so that the order of generations is the order in which sessions replace
         // each other.
         let mut sessions = self.sessions();
+        if !claims.key_is_bound
+            && let Some(owner) = sessions.owner_of(&key)
+            && Some(owner) != user
+        {
+            return Err(self.auth.key_is_taken());
+        }
         let generation = Generation(self.generation.fetch_add(1, Ordering::Relaxed));
         let session = Session { key, generation };
         sessions.insert(session.clone(), user);
@@ -76,10 +85,10 @@ impl Shared {
             session,
             user,
             room,
-            accepts: token.accepts,
+            accepts: claims.accepts,
             idle: self.config.heartbeat.0 * self.config.heartbeat_max,
-            anser: token.anser,
-            tell_dropped: token.dropped,
+            anser: claims.anser,
+            tell_dropped: claims.dropped,
         })
     }
 
@@ -101,11 +110,13 @@ impl Shared {
 }
 
 impl Logic {
-    /// `room_name` is the longest name of a room that the edge takes, in bytes.
-    pub fn new(config: Config, room_name: usize) -> Self {
+    /// `room_name` is the longest name of a room that the edge takes, in bytes; `auth` finds out who
+    /// clients are.
+    pub fn new(config: Config, room_name: usize, auth: Authenticator) -> Self {
         let shared = Shared {
             config,
             room_name,
+            auth,
             sessions: Mutex::new(Sessions::new()),
             generation: AtomicU64::new(1),
         };
@@ -123,9 +134,11 @@ impl Logic {
     }
 }
 
-impl anser_api::logic::Logic for Logic {
+impl logic::Logic for Logic {
     fn connect(&self, request: Connect) -> Answer<'static, Result<Connected, Refused>> {
-        ready(self.shared.connect(&request))
+        let shared = self.shared.clone();
+        let claims = shared.auth.authenticate(&request);
+        Box::pin(async move { shared.admit(claims.await?) })
     }
 
     fn disconnect(&self, session: Session) -> Answer<'static, ()> {
@@ -197,6 +210,7 @@ impl Directory for Logic {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::task::{Context, Poll, Waker};
     use std::time::Duration;
 
     use anser_api::id::CometName;
@@ -207,17 +221,25 @@ mod tests {
     use super::*;
 
     fn connect(logic: &Logic, token: &str) -> Result<Connected, Refused> {
-        logic.shared.connect(&Connect {
+        let mut answer = logic.connect(Connect {
             comet: CometName::parse("comet-1", 64).unwrap(),
             token: Bytes::copy_from_slice(token.as_bytes()),
             cookie: None,
             remote: Ipv4Addr::LOCALHOST.into(),
-        })
+        });
+        match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => panic!("nobody has to be asked"),
+        }
+    }
+
+    fn logic(config: Config, room_name: usize) -> Logic {
+        Logic::new(config, room_name, Authenticator::open())
     }
 
     #[test]
     fn a_client_without_a_key_gets_a_uuid() {
-        let logic = Logic::new(Config::default(), 256);
+        let logic = logic(Config::default(), 256);
         let connected = connect(&logic, r#"{"mid":7,"room_id":"live://1","accepts":[1000,1001]}"#).unwrap();
         assert_eq!(connected.session.key.as_str().len(), 36);
         assert_eq!(connected.user, Some(UserId(7)));
@@ -229,7 +251,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_late_disconnect_keeps_the_newer_session() {
-        let logic = Logic::new(Config::default(), 256);
+        let logic = logic(Config::default(), 256);
         let old = connect(&logic, r#"{"mid":7,"key":"phone"}"#).unwrap().session;
         let new = connect(&logic, r#"{"mid":7,"key":"phone"}"#).unwrap().session;
         logic.disconnect(old).await;
@@ -240,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_push_to_users_reaches_each_connection_once_and_not_too_many() {
-        let logic = Logic::new(Config { push_connections: 3, ..Config::default() }, 256);
+        let logic = logic(Config { push_connections: 3, ..Config::default() }, 256);
         for token in [r#"{"mid":7,"key":"a"}"#, r#"{"mid":7,"key":"b"}"#, r#"{"mid":8,"key":"c"}"#] {
             connect(&logic, token).unwrap();
         }
@@ -254,9 +276,32 @@ mod tests {
         assert_eq!(keys_of(&[7]).unwrap().len(), 2);
     }
 
+    #[tokio::test]
+    async fn a_key_of_another_user_is_not_taken() {
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&secret, [b'x'; 32]).unwrap();
+        let config = Config { auth: Auth::Jwt, jwt_secret_file: secret.path().into(), ..Config::default() };
+        let auth = Authenticator::new(&config, &tokio::runtime::Handle::current()).unwrap();
+        let logic = Logic::new(config, 256, auth);
+        let token = |claims: &str| auth::tests::hs256(&[b'x'; 32], claims);
+        let choosing = |user: i64| {
+            let claims = format!(r#"{{"sub":{user},"exp":99999999999}}"#);
+            connect(&logic, &format!(r#"{{"token":"{}","key":"phone"}}"#, token(&claims)))
+        };
+        let old = choosing(7).unwrap().session;
+        let taken = "bad token: another user has this key at the moment: choose another one";
+        assert_eq!(choosing(8).unwrap_err().to_string(), taken);
+        let new = choosing(7).unwrap().session;
+        assert_ne!(old.generation, new.generation);
+        // Whoever made the token may give the key to somebody else.
+        connect(&logic, &token(r#"{"sub":8,"key":"phone","exp":99999999999}"#)).unwrap();
+        assert_eq!(choosing(7).unwrap_err().to_string(), taken);
+        assert_eq!(logic.online().await, Online { connections: 1, users: 1, addresses: 0 });
+    }
+
     #[test]
     fn rooms_that_no_push_could_name_are_for_goims_clients() {
-        let logic = Logic::new(Config::default(), 256);
+        let logic = logic(Config::default(), 256);
         for room in ["live", "live://", "://1"] {
             assert!(connect(&logic, &format!(r#"{{"room_id":"{room}"}}"#)).is_ok());
             let refused =
@@ -268,7 +313,7 @@ mod tests {
 
     #[test]
     fn long_names_are_refused() {
-        let logic = Logic::new(Config { key: 4, ..Config::default() }, 8);
+        let logic = logic(Config { key: 4, ..Config::default() }, 8);
         assert!(matches!(connect(&logic, r#"{"key":"12345"}"#), Err(Refused::TooLong(_))));
         assert!(matches!(connect(&logic, r#"{"room_id":"123456789"}"#), Err(Refused::TooLong(_))));
         assert!(connect(&logic, r#"{"key":"1234","room_id":"12345678"}"#).is_ok());

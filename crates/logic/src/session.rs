@@ -120,6 +120,11 @@ impl Sessions {
         }
     }
 
+    /// The user who has a key, if somebody has it who is one.
+    pub(crate) fn owner_of(&self, key: &Key) -> Option<UserId> {
+        self.entry(self.find(key)?)?.user
+    }
+
     /// The connections of a user, the newest first.
     pub(crate) fn keys_of(&self, user: UserId) -> impl Iterator<Item = Key> {
         let first = self.first_of(user).and_then(|at| self.entry(at));
@@ -167,6 +172,11 @@ mod tests {
                 let users: std::collections::BTreeSet<_> = model.values().filter_map(|(_, user)| *user).collect();
                 let expected = Online { connections: model.len() as u64, users: users.len() as u64, addresses: 0 };
                 prop_assert_eq!(sessions.online(), expected);
+                for key in 0..8 {
+                    let name = key.to_string();
+                    let owner = sessions.owner_of(&Key::parse(&name, 8).unwrap());
+                    prop_assert_eq!(owner, model.get(&name).and_then(|(_, user)| *user));
+                }
                 for user in 1..4 {
                     let user = UserId(user);
                     let mut got: Vec<_> = sessions.keys_of(user).map(|key| key.to_string()).collect();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anser_comet::{Comet, StartError};
 use anser_http::{Http, Ready};
-use anser_logic::Logic;
+use anser_logic::{Auth, Authenticator, Logic};
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Handle;
@@ -110,6 +110,9 @@ impl Server {
         config.http.max_connections = config.http.max_connections.min(for_http);
         let (max_connections, max_callers) = (config.comet.max_connections, config.http.max_connections);
         let workers = config.comet.worker_count();
+        let auth = Authenticator::new(&config.logic, &Handle::current())
+            .map_err(|error| Failure::new(Exit::Config, error.what, error.remedy))?;
+        let open = config.logic.auth == Auth::Open;
         let comet = anser_comet::Bound::bind(config.comet.clone()).map_err(start_failure)?;
         let address = config.http.bind;
         let http = anser_http::Bound::bind(config.http).map_err(|error| Failure::bind(address, &error))?;
@@ -119,7 +122,7 @@ impl Server {
             http: http.address(),
         };
 
-        let logic = Arc::new(Logic::new(config.logic, config.comet.room_name));
+        let logic = Arc::new(Logic::new(config.logic, config.comet.room_name, auth));
         let comet = Arc::new(comet.start(logic.clone(), Handle::current()).map_err(start_failure)?);
         logic.set_comet(comet.clone());
         let mut registry = Registry::default();
@@ -139,7 +142,7 @@ impl Server {
         let Addresses { tcp, websocket, http: api } = &addresses;
         info!(?tcp, ?websocket, http = %api, workers, max_connections, max_callers, open_files = files, "listening");
         for address in
-            tcp.iter().chain(websocket).filter(|address| !address.ip().to_canonical().is_loopback())
+            tcp.iter().chain(websocket).filter(|address| open && !address.ip().to_canonical().is_loopback())
         {
             warn!(%address, "whoever reaches this address may connect as any user");
         }
