@@ -113,6 +113,12 @@ impl Server {
         let auth = Authenticator::new(&config.logic, &Handle::current())
             .map_err(|error| Failure::new(Exit::Config, error.what, error.remedy))?;
         let open = config.logic.auth == Auth::Open;
+        let cookies = match config.logic.auth {
+            Auth::Open => false,
+            Auth::Jwt => !config.logic.jwt_cookie.is_empty(),
+            Auth::Webhook => true,
+        };
+        let any_page = cookies && config.comet.allowed_origins.is_empty();
         let comet = anser_comet::Bound::bind(config.comet.clone()).map_err(start_failure)?;
         let address = config.http.bind;
         let http = anser_http::Bound::bind(config.http).map_err(|error| Failure::bind(address, &error))?;
@@ -145,6 +151,14 @@ impl Server {
             tcp.iter().chain(websocket).filter(|address| open && !address.ip().to_canonical().is_loopback())
         {
             warn!(%address, "whoever reaches this address may connect as any user");
+        }
+        let beyond = websocket.iter().find(|address| !address.ip().to_canonical().is_loopback());
+        if let Some(address) = beyond.filter(|_| any_page) {
+            warn!(
+                %address,
+                "web pages of any origin may connect here with the cookies of whoever looks at them: name yours in \
+                 comet.allowed_origins"
+            );
         }
         if !api.ip().to_canonical().is_loopback() {
             warn!(address = %api, "whoever reaches this address may push to everyone");

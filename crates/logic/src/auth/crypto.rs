@@ -67,3 +67,29 @@ impl JwtVerifier for RingVerifier {
         self.algorithm
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::crypto::verify;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_of_one_family() {
+        install_crypto();
+        install_crypto();
+        let signature = |key: &[u8]| {
+            use base64::Engine as _;
+            let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"message");
+            base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(signature)
+        };
+        let (public, secret) = (DecodingKey::from_ed_der(&[7; 32]), DecodingKey::from_secret(&[7; 32]));
+        let checked = |key, algorithm| verify(&signature(&[7; 32]), b"message", key, algorithm);
+        assert!(checked(&secret, Algorithm::HS256).unwrap());
+        let other = verify(&signature(&[8; 32]), b"message", &secret, Algorithm::HS256);
+        assert!(!other.unwrap());
+        assert_eq!(*checked(&public, Algorithm::HS256).unwrap_err().kind(), ErrorKind::InvalidAlgorithm);
+        assert_eq!(*checked(&secret, Algorithm::EdDSA).unwrap_err().kind(), ErrorKind::InvalidAlgorithm);
+        assert_eq!(*checked(&secret, Algorithm::HS512).unwrap_err().kind(), ErrorKind::UnsupportedAlgorithm);
+    }
+}

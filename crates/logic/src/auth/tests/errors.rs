@@ -86,7 +86,7 @@ async fn sets_that_are_none() {
     };
     let (none, broken) = ("it has no key for Ed25519, ES256 or RS256", "its key 1 does not work");
     for (content, expected) in [
-        ("".to_owned(), "it is not JSON"),
+        (String::new(), "it is not JSON"),
         ("[]".to_owned(), "it is no set of keys"),
         (json!({"keys": {}}).to_string(), "it is no set of keys"),
         (json!({"keys": []}).to_string(), none),

@@ -113,7 +113,7 @@ async fn no_decision_is_unavailable() {
         Reply::Status(200, json!({"mid": "seven"}).to_string()),
         Reply::Status(200, json!({"mid": 7, "accepts": 5}).to_string()),
         Reply::Status(200, format!("{}{good}", " ".repeat(64 << 10))),
-        Reply::Endless((64 << 10) + 1),
+        Reply::Unsized(format!("{}{good}", " ".repeat(64 << 10))),
         Reply::Redirect(site.url.clone()),
         Reply::Noise,
         Reply::Silence,
@@ -159,9 +159,9 @@ async fn not_too_many_questions_at_once() {
     assert_eq!(outcome(&auth, "t").await, busy);
     // A client that leaves does not make place: its question is still out.
     waiting.pop();
+    eventually(async || site.asked() == 256).await;
     assert_eq!(outcome(&auth, "t").await, busy);
     assert_eq!(refusals(&auth, "unavailable"), 2);
-    eventually(async || site.asked() == 256).await;
     pass(Duration::from_secs(60)).await;
     for answer in waiting {
         assert_eq!(answer.await.unwrap_err().to_string(), NONE);

@@ -14,8 +14,8 @@ pub(super) enum Reply {
     Status(u16, String),
     /// A line of the head, and no body.
     Redirect(String),
-    /// As many bytes, without saying so beforehand.
-    Endless(usize),
+    /// A body whose length is not said beforehand.
+    Unsized(String),
     /// No HTTP.
     Noise,
     /// Nothing, and the connection stays open.
@@ -87,12 +87,10 @@ async fn serve(mut socket: TcpStream, state: Arc<Mutex<(Reply, Vec<Request>)>>) 
     let answer = match reply {
         Reply::Status(status, body) => {
             let length = format!("content-length: {}\r\n", body.len());
-            head(status, &length).into_bytes().into_iter().chain(body.into_bytes()).collect()
+            [head(status, &length).as_bytes(), body.as_bytes()].concat()
         }
         Reply::Redirect(to) => head(302, &format!("location: {to}\r\ncontent-length: 0\r\n")).into_bytes(),
-        Reply::Endless(bytes) => {
-            head(200, "").into_bytes().into_iter().chain(std::iter::repeat_n(b' ', bytes)).collect()
-        }
+        Reply::Unsized(body) => [head(200, "").as_bytes(), body.as_bytes()].concat(),
         Reply::Noise => b"220 mail.example ESMTP\r\n".to_vec(),
         Reply::Silence => std::future::pending::<Vec<u8>>().await,
     };
