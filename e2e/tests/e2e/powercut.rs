@@ -1,0 +1,273 @@
+//! The power-cut tool itself, tried on `src/bin/scribe.rs`: correct code loses nothing that it promised,
+//! and every mistake and every lie of a disk is found.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use anser_e2e::{Cluster, Coverage, Cut, Lie, Life, Power, Promise, Report, When};
+
+/// Records that a life appends.
+const RECORDS: &str = "40";
+
+/// Seeds in which a mistake must show itself. Most do in the first few.
+const SEEDS: u64 = 60;
+
+/// What the scribe has promised so far.
+#[derive(Debug, Default)]
+struct Promised {
+    acked: u64,
+    position: u64,
+}
+
+impl Promised {
+    /// Listens to what a life has said. What it found must be at least what was promised before.
+    fn hear(&mut self, said: &str) -> Result<(), String> {
+        for line in said.lines() {
+            let mut words = line.split(' ');
+            let word = words.next().unwrap_or_default();
+            let numbers: Vec<u64> = words.map(|word| word.parse().expect("numbers follow")).collect();
+            match (word, &*numbers) {
+                ("acked", [number]) => self.acked = self.acked.max(*number),
+                ("position", [number]) => self.position = self.position.max(*number),
+                ("state", [first, last, position]) => {
+                    if *last < self.acked || *position < self.position || *first > position + 1 {
+                        return Err(format!("{self:?}, and then: {line}"));
+                    }
+                    *self = Self { acked: *last, position: *position };
+                }
+                _ => panic!("the scribe says {line}"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A series of lives with cuts.
+struct Series {
+    power: Power,
+    mistake: &'static str,
+    promised: Promised,
+}
+
+impl Series {
+    fn new(power: Power, mistake: &'static str) -> Self {
+        Self { power, mistake, promised: Promised::default() }
+    }
+
+    fn start(&mut self, count: &str, cuts: &[Cut]) -> Life {
+        self.power.run(Path::new(env!("CARGO_BIN_EXE_scribe")), &[count, self.mistake], cuts)
+    }
+
+    /// A life to its end. It may be killed and may meet a failing disk; otherwise it must end well.
+    fn live(&mut self, count: &str, cuts: &[Cut]) -> Result<Life, String> {
+        let mut life = self.start(count, cuts);
+        let ended = life.process().wait();
+        self.promised.hear(&ended.stdout)?;
+        let well = ended.code == Some(0) || (!cuts.is_empty() && ended.code.is_none());
+        let fails = cuts.iter().any(|cut| cut.moment() == When::Fail);
+        if well || fails { Ok(life) } else { Err(ended.stderr) }
+    }
+
+    /// A life, then the power goes.
+    fn cut(&mut self, count: &str, cuts: &[Cut]) -> Result<Report, String> {
+        let life = self.live(count, cuts)?;
+        Ok(self.power.cut(life))
+    }
+
+    /// A life, then only the process goes.
+    fn survive(&mut self, count: &str, cuts: &[Cut]) -> Result<Report, String> {
+        let life = self.live(count, cuts)?;
+        Ok(self.power.survive(life))
+    }
+
+    /// A last life looks at what is there.
+    fn verify(&mut self) -> Result<(), String> {
+        let life = self.live("0", &[])?;
+        self.power.survive(life);
+        Ok(())
+    }
+}
+
+/// What a whole life does, to aim at.
+fn whole_life() -> Option<Report> {
+    let mut series = Series::new(Power::new(0)?, "");
+    Some(series.cut(RECORDS, &[]).expect("nothing goes wrong"))
+}
+
+/// What only a life does that comes after a cut.
+const RECOVERY: [&str; 4] = ["segment.cut", "segment.discard", "segment.sync", "folder.sync"];
+
+/// Cuts anywhere in a life, then in the next: with even seeds, while it recovers.
+fn twice(seed: u64, series: &mut Series, whole: &Report, coverage: &mut Coverage) -> Result<(), String> {
+    let first = series.power.aim(whole, "");
+    coverage.add(&series.cut(RECORDS, &[first])?);
+    let second = series.power.aim(whole, "");
+    let early = Cut::at(RECOVERY[seed as usize / 2 % RECOVERY.len()], 1).when(second.moment());
+    let second = if seed.is_multiple_of(2) { early } else { second };
+    coverage.add(&series.cut(RECORDS, &[second])?);
+    series.verify()
+}
+
+/// How many seeds it takes until something is lost; none if it is never.
+fn first_loss(mut lost: impl FnMut(u64) -> Option<bool>) -> Option<u64> {
+    (0..SEEDS).find(|seed| lost(*seed) == Some(true))
+}
+
+#[test]
+fn correct_code_loses_nothing() {
+    let Some(whole) = whole_life() else { return };
+    let mut coverage = Coverage::default();
+    for seed in 0..30 {
+        let Some(power) = Power::new(seed) else { return };
+        let power = if seed % 5 == 0 { power.promise(Promise::Ext4) } else { power };
+        let mut series = Series::new(power, "");
+        if let Err(lost) = twice(seed, &mut series, &whole, &mut coverage) {
+            panic!("seed {seed}: {lost}\n{coverage}");
+        }
+    }
+    assert!(coverage.never_cut("").len() < 3, "\n{coverage}");
+}
+
+#[track_caller]
+fn check_mistake(mistake: &'static str) {
+    let Some(whole) = whole_life() else { return };
+    let mut coverage = Coverage::default();
+    let found = first_loss(|seed| {
+        let mut series = Series::new(Power::new(seed)?, mistake);
+        Some(twice(seed, &mut series, &whole, &mut coverage).is_err())
+    });
+    assert!(found.is_some(), "nothing is lost by {mistake}\n{coverage}");
+}
+
+#[test]
+fn an_early_ack_is_found() {
+    check_mistake("ack-early");
+}
+
+#[test]
+fn no_sync_is_found() {
+    check_mistake("never-sync");
+}
+
+#[test]
+fn a_rename_without_sync_is_found() {
+    check_mistake("rename-unsynced");
+}
+
+#[test]
+fn no_sync_of_the_folder_is_found() {
+    check_mistake("no-folder-sync");
+}
+
+#[test]
+fn an_early_trim_is_found() {
+    check_mistake("trim-early");
+}
+
+#[test]
+fn an_ack_of_what_was_written_during_the_sync_is_found() {
+    check_mistake("ack-late-writes");
+}
+
+#[track_caller]
+fn check_lie(lie: Lie) {
+    let Some(whole) = whole_life() else { return };
+    let mut coverage = Coverage::default();
+    let found = first_loss(|seed| {
+        let mut series = Series::new(Power::new(seed)?.lie(lie), "");
+        Some(twice(seed, &mut series, &whole, &mut coverage).is_err())
+    });
+    assert!(found.is_some(), "nothing is lost on a disk with {lie:?}\n{coverage}");
+}
+
+#[test]
+fn a_disk_that_does_not_sync_is_found() {
+    check_lie(Lie::NoSync);
+}
+
+#[test]
+fn a_disk_that_syncs_late_is_found() {
+    check_lie(Lie::LateSync);
+}
+
+#[test]
+fn a_disk_that_does_not_sync_folders_is_found() {
+    check_lie(Lie::NoFolderSync);
+}
+
+/// A process is killed, and the next takes what is in memory for what is on disk. Then the power goes.
+fn start_after_kill(mut series: Series) -> Result<(), String> {
+    series.survive(RECORDS, &[Cut::at("segment.write", 13)])?;
+    series.cut("0", &[])?;
+    series.verify()
+}
+
+#[test]
+fn a_start_that_syncs_nothing_is_found() {
+    let lost = |mistake, lie: Option<Lie>| {
+        first_loss(|seed| {
+            let power = Power::new(seed)?;
+            let power = if let Some(lie) = lie { power.lie(lie) } else { power };
+            Some(start_after_kill(Series::new(power, mistake)).is_err())
+        })
+    };
+    if whole_life().is_some() {
+        assert_eq!(lost("", None), None, "correct code loses something");
+        assert_ne!(lost("lazy-start", None), None);
+        assert_ne!(lost("", Some(Lie::NoStartSync)), None);
+    }
+}
+
+#[test]
+fn a_sync_that_fails_is_not_mended_by_another() {
+    let lost = |mistake| {
+        first_loss(|seed| {
+            let mut series = Series::new(Power::new(seed)?, mistake);
+            // Before what was lost is written once more.
+            let cuts = [Cut::at("segment.sync", 5).fail(), Cut::at("segment.sync", 7).before()];
+            let failed = series.cut(RECORDS, &cuts);
+            Some(failed.and_then(|_| series.verify()).is_err())
+        })
+    };
+    if whole_life().is_some() {
+        assert_eq!(lost(""), None, "correct code loses something");
+        assert_ne!(lost("retry-sync"), None);
+    }
+}
+
+#[test]
+fn a_full_disk_takes_nothing() {
+    let Some(power) = Power::new(1) else { return };
+    let mut series = Series::new(power, "");
+    series.cut(RECORDS, &[]).expect("nothing goes wrong");
+    series.power.fill();
+    let refused = series.cut(RECORDS, &[]).expect_err("there is no space");
+    assert!(refused.contains("StorageFull"), "{refused}");
+}
+
+#[test]
+fn writes_past_the_shim_are_found() {
+    let Some(power) = Power::new(1) else { return };
+    let mut series = Series::new(power, "raw-write");
+    let seen = catch_unwind(AssertUnwindSafe(|| series.cut(RECORDS, &[])));
+    let why = seen.expect_err("nothing was noticed");
+    let why = why.downcast::<String>().expect("it says why");
+    assert!(why.contains("written unseen"), "{why}");
+}
+
+#[test]
+fn a_server_lives_and_dies_under_it() {
+    let Some(mut power) = Power::new(1) else { return };
+    let mut life = power.start(Cluster::builder(), &[Cut::at("other.create", 1).before()]);
+    assert!(life.cluster().is_none());
+    life.wait_killed();
+    power.cut(life);
+    assert_eq!(fs::read_dir(power.data()).expect("it is there").count(), 0);
+
+    let life = power.start(Cluster::builder(), &[]);
+    life.cluster().expect("it starts").push_room("live://1", 1000, "hello");
+    let report = power.cut(life);
+    assert_eq!(report.operations().get("other.create"), Some(&1), "{report}");
+    assert!(report.struck().is_empty(), "{report}");
+}
