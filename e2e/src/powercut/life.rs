@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::cluster::Cluster;
+use crate::patience::eventually;
 use crate::process::{Ended, Process};
 
 /// A process until its end. [`Power::cut`](super::Power::cut) or
@@ -82,12 +83,19 @@ impl Life {
     /// Kills it now, between two operations: each that was done is in the log.
     #[track_caller]
     pub fn kill(&mut self) {
-        if self.process().try_wait().is_some() {
+        let path = self.log.clone();
+        let begun = || fs::metadata(&path).is_ok_and(|log| log.len() > 0);
+        let process = self.process();
+        let ended = eventually("the shim is there", || match process.try_wait() {
+            Some(_) => Some(true),
+            None => begun().then_some(false),
+        });
+        if ended {
             return;
         }
-        let log = File::open(&self.log).expect("the shim has made its log");
+        let log = File::open(&path).expect("it has begun");
         log.lock().expect("the log can be locked");
-        self.process().signal(Signal::KILL);
-        self.process().wait();
+        process.signal(Signal::KILL);
+        process.wait();
     }
 }

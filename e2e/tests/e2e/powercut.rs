@@ -242,8 +242,51 @@ fn a_full_disk_takes_nothing() {
     let mut series = Series::new(power, "");
     series.cut(RECORDS, &[]).expect("nothing goes wrong");
     series.power.fill();
-    let refused = series.cut(RECORDS, &[]).expect_err("there is no space");
-    assert!(refused.contains("StorageFull"), "{refused}");
+    let mut life = series.start(RECORDS, &[]);
+    let ended = life.process().wait();
+    assert_eq!(ended.code, Some(1), "it writes on a full disk: {}", ended.stdout);
+    assert!(ended.stderr.contains("StorageFull"), "{}", ended.stderr);
+    series.promised.hear(&ended.stdout).expect("it has lost nothing");
+    series.power.cut(life);
+    series.power.free();
+    series.cut(RECORDS, &[]).expect("it goes on");
+    assert_eq!(series.promised.acked, 80);
+}
+
+/// The third record, and what of it is in the file when the process is killed. A record has 100 bytes,
+/// and there is a head.
+#[test]
+fn a_process_is_killed_at_the_moment_that_was_chosen() {
+    for (when, length) in [(When::Before, 300), (When::Middle, 350), (When::After, 400)] {
+        let Some(mut power) = Power::new(1) else { return };
+        let scribe = Path::new(env!("CARGO_BIN_EXE_scribe"));
+        let cut = Cut::at("segment.write", 3).when(when);
+        let mut life = power.run(scribe, &[RECORDS], std::slice::from_ref(&cut));
+        life.wait_killed();
+        let report = power.survive(life);
+        assert_eq!(report.struck(), [cut]);
+        let found = fs::metadata(power.data().join("00000001.log")).map(|file| file.len());
+        assert_eq!(found.expect("it is there"), length, "{report}");
+    }
+}
+
+/// The reader of the log can kill at any moment, too, and misses nothing that was done.
+#[test]
+fn a_kill_comes_between_two_operations() {
+    for seed in 0..10 {
+        let Some(power) = Power::new(seed) else { return };
+        let mut series = Series::new(power, "");
+        let mut life = series.start("1000000", &[]);
+        life.process().on_stdout("acks", |said| said.lines().nth(20 + 3 * seed as usize).map(|_| ()));
+        life.kill();
+        let said = life.process().stdout();
+        let whole = &said[..=said.rfind('\n').expect("it has said lines")];
+        series.promised.hear(whole).expect("it has lost nothing");
+        let report = series.power.cut(life);
+        if let Err(lost) = series.verify() {
+            panic!("{lost}: {report}");
+        }
+    }
 }
 
 #[test]
