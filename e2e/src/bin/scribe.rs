@@ -107,6 +107,15 @@ impl Disk {
         Ok(segments)
     }
 
+    /// Removes the segments that have nothing behind a position.
+    fn trim(&self, position: u64) -> io::Result<()> {
+        let segments = self.segments()?;
+        for pair in segments.windows(2).filter(|pair| pair[1] <= position + 1) {
+            fs::remove_file(self.segment(pair[0]))?;
+        }
+        Ok(())
+    }
+
     /// The first and the last record that there are, and the position.
     fn recover(&self) -> io::Result<(u64, u64, u64)> {
         let consumers = self.folder.join("consumers");
@@ -122,6 +131,8 @@ impl Disk {
         };
         self.sync_folder(&consumers)?;
 
+        // Any of those that were removed may be back, with gaps between them.
+        self.trim(position)?;
         let segments = self.segments()?;
         let Some(newest) = segments.last() else { return Ok((1, 0, position)) };
         let (first, mut last) = (segments[0], segments[0] - 1);
@@ -250,7 +261,7 @@ impl Writer {
             self.advance(first - 1)?;
         }
         self.disk.publish(&self.disk.segment(first), &record(0))?;
-        self.trim(first - 1)?;
+        self.disk.trim(first - 1)?;
         if early {
             self.advance(first - 1)?;
         }
@@ -262,15 +273,6 @@ impl Writer {
             self.disk
                 .publish(&self.disk.folder.join("consumers/position"), position.to_string().as_bytes())?;
             println!("position {position}");
-        }
-        Ok(())
-    }
-
-    /// Removes the segments that have nothing behind a position.
-    fn trim(&self, position: u64) -> io::Result<()> {
-        let segments = self.disk.segments()?;
-        for pair in segments.windows(2).filter(|pair| pair[1] <= position + 1) {
-            fs::remove_file(self.disk.segment(pair[0]))?;
         }
         Ok(())
     }

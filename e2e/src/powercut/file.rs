@@ -129,6 +129,13 @@ impl File {
         (content, lost)
     }
 
+    /// What of a sector is certainly on disk, without the zeros that follow.
+    fn on_disk(&self, number: usize) -> &[u8] {
+        let begin = (number * SECTOR).min(self.durable.len());
+        let end = (begin + SECTOR).min(self.durable.len());
+        &self.durable[begin..end]
+    }
+
     /// Adds a version to each sector of a range.
     fn touch(&mut self, now: u64, range: Range<usize>) {
         if range.is_empty() {
@@ -139,12 +146,20 @@ impl File {
             let end = (begin + SECTOR).min(self.current.len());
             let mut bytes = self.current[begin..end].to_vec();
             bytes.resize(SECTOR, 0);
+            // Zeros on zeros: whichever version is on disk, it is the same.
+            if !self.loose.contains_key(&number) && is_zero(&bytes) && is_zero(self.on_disk(number)) {
+                continue;
+            }
             let sector =
                 self.loose.entry(number).or_insert_with(|| Sector { versions: Vec::new(), dirty: true });
             sector.versions.push((now, bytes));
             sector.dirty = true;
         }
     }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// One of the versions up to the newest, or none of them.
