@@ -45,19 +45,29 @@ impl Process {
         Self::start(Self::plain(), folder, arguments)
     }
 
+    /// The same with a limit on open files, soft and hard.
+    pub fn spawn_with_files(files: u64, folder: &Path, arguments: &[impl AsRef<str>]) -> Self {
+        Self::start(Self::limited(files), folder, arguments)
+    }
+
+    /// The same with stderr going to this file and not to us.
+    pub fn spawn_with_stderr(stderr: &Path, folder: &Path, arguments: &[impl AsRef<str>]) -> Self {
+        Self::start(Self::redirected(stderr), folder, arguments)
+    }
+
     /// The binary.
     pub(crate) fn plain() -> Command {
         Command::new(binary())
     }
 
-    /// The same with a limit on open files, soft and hard.
+    /// The binary with a limit on open files.
     pub(crate) fn limited(files: u64) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", LIMITED, &files.to_string()]).arg(binary());
         command
     }
 
-    /// The same with stderr going to this file and not to us.
+    /// The binary with stderr going to this file.
     pub(crate) fn redirected(stderr: &Path) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", REDIRECTED]).arg(stderr).arg(binary());
