@@ -10,6 +10,7 @@ mod e2e {
     mod many;
     mod operator;
     mod overflow;
+    mod powercut;
     mod push_api;
     mod pushes;
     mod regression;
