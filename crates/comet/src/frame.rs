@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anser_api::comet::OnOverflow;
+use anser_api::comet::{Form, OnOverflow};
+use anser_wire::packet::Header;
 use anser_wire::push::Frame;
 
 /// A push: encoded once, shared by every worker and every connection that it waits for.
@@ -18,8 +19,13 @@ pub(crate) struct Push {
 }
 
 impl Push {
-    pub(crate) fn new(op: i32, body: &[u8], on_overflow: OnOverflow) -> Arc<Self> {
-        Arc::new(Self { frame: Frame::push(op, body), op, on_overflow, accepted: Instant::now() })
+    pub(crate) fn new(op: i32, form: Form, body: &[u8], on_overflow: OnOverflow) -> Arc<Self> {
+        let frame = match form {
+            Form::Message => Frame::push(op, body),
+            Form::Packets => Frame::packets(body),
+            Form::Packet { ver, op, seq } => Frame::plain(Header { ver, op, seq }, body),
+        };
+        Arc::new(Self { frame, op, on_overflow, accepted: Instant::now() })
     }
 
     pub(crate) fn bytes(&self, websocket: bool) -> &[u8] {
@@ -77,7 +83,8 @@ mod tests {
 
     #[test]
     fn rest_names_the_push_that_is_cut() {
-        let pushes: Vec<_> = (0..3).map(|_| Push::new(1000, b"1234", OnOverflow::Drop)).collect();
+        let pushes: Vec<_> =
+            (0..3).map(|_| Push::new(1000, Form::Message, b"1234", OnOverflow::Drop)).collect();
         let mut batch = Batch::new(pushes);
         assert_eq!(batch.bytes(false).len(), 60);
         assert_eq!(batch.rest(false, 0), (0..3, 0));

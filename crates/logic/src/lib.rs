@@ -11,7 +11,7 @@ mod token;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use anser_api::comet::{Away, Comet, OnOverflow, Push, PushError, Target};
+use anser_api::comet::{Away, Comet, Form, OnOverflow, Push, PushError, Target};
 use anser_api::id::{Generation, Key, Position, Room, Session, UserId};
 use anser_api::job::Accepted;
 use anser_api::logic::{
@@ -160,7 +160,14 @@ impl PushApi for Logic {
             Audience::All { speed } => Target::All { speed },
         };
         let Some(comet) = self.comet.get() else { return ready(Err(PushError::Draining)) };
-        let answer = comet.push(Push { target, op, body, on_overflow: OnOverflow::Drop, expires });
+        let answer = comet.push(Push {
+            target,
+            op,
+            form: Form::Message,
+            body,
+            on_overflow: OnOverflow::Drop,
+            expires,
+        });
         Box::pin(async move {
             answer.await?;
             Ok(Accepted { position: Position(0), routed: 0, absent: 0, repeated: false })

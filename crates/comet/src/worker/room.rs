@@ -146,7 +146,7 @@ pub(crate) fn release(share: &Share, pushes: &[Arc<Push>]) {
 mod tests {
     use std::collections::HashMap;
 
-    use anser_api::comet::OnOverflow;
+    use anser_api::comet::{Form, OnOverflow};
     use anser_api::id;
     use proptest::prelude::*;
 
@@ -164,7 +164,7 @@ mod tests {
         let share = room.shared.clone();
         room.enter(0);
         for begin in [true, false] {
-            let push = Push::new(1, b"", OnOverflow::Drop);
+            let push = Push::new(1, Form::Message, b"", OnOverflow::Drop);
             share.shares[0].waiting.fetch_add(1, Ordering::Relaxed);
             share.shares[0].waiting_bytes.fetch_add(push.bytes(true).len(), Ordering::Relaxed);
             room.push(push);
@@ -193,7 +193,7 @@ mod tests {
             }
             let share = room.shared.clone();
             share.shares[0].waiting.fetch_add(1, Ordering::Relaxed);
-            let push = Push::new(1, b"", OnOverflow::Drop);
+            let push = Push::new(1, Form::Message, b"", OnOverflow::Drop);
             share.shares[0].waiting_bytes.fetch_add(push.bytes(true).len(), Ordering::Relaxed);
             room.push(push);
             room.begin(0, 0);
