@@ -31,14 +31,37 @@ pub enum OnOverflow {
     Drop,
 }
 
+/// How a push is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// The body is a message of the application: it becomes one packet with the push's operation,
+    /// version 1 and sequence 0, in a container of operation 9 on WebSocket.
+    #[default]
+    Message,
+    /// The body is whole packets, one behind the other: bare on TCP, in one container of operation 9
+    /// on WebSocket. Whoever makes such a push has checked them with [`anser_wire::packet::check_all`].
+    Packets,
+    /// The body goes into one packet with this header, which has no container on WebSocket either.
+    Packet {
+        /// Version.
+        ver: i16,
+        /// Operation, as the client sees it.
+        op: i32,
+        /// Sequence.
+        seq: i32,
+    },
+}
+
 /// A push to connections of one comet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Push {
     /// Who gets it.
     pub target: Target,
-    /// The application's operation.
+    /// The application's operation, by which receivers are chosen.
     pub op: i32,
-    /// Opaque.
+    /// How it is written.
+    pub form: Form,
+    /// Opaque, but for [`Form::Packets`].
     pub body: Bytes,
     /// What to do with receivers that cannot keep up.
     pub on_overflow: OnOverflow,

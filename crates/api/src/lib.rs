@@ -13,6 +13,7 @@
 use std::pin::Pin;
 
 pub mod comet;
+pub mod grpc;
 pub mod id;
 pub mod job;
 pub mod logic;

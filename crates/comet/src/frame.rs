@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anser_api::comet::OnOverflow;
+use anser_api::comet::{Form, OnOverflow};
 use anser_api::id::Key;
+use anser_wire::packet::Header;
 use anser_wire::push::Frame;
 
 use crate::lanes::Ticket;
@@ -25,20 +26,26 @@ pub(crate) struct Push {
 }
 
 impl Push {
+    /// An application message that comes from nowhere.
     #[cfg(test)]
     pub(crate) fn new(op: i32, body: &[u8], on_overflow: OnOverflow) -> Arc<Self> {
-        Self::of_lane(op, body, on_overflow, None, None)
+        Self::of_lane(op, Form::Message, body, on_overflow, None, None)
     }
 
-    /// One that expires, or that comes from a log.
+    /// One that may expire, or come from a log.
     pub(crate) fn of_lane(
         op: i32,
+        form: Form,
         body: &[u8],
         on_overflow: OnOverflow,
         expires: Option<Instant>,
         ticket: Option<Ticket>,
     ) -> Arc<Self> {
-        let frame = Frame::push(op, body);
+        let frame = match form {
+            Form::Message => Frame::push(op, body),
+            Form::Packets => Frame::packets(body),
+            Form::Packet { ver, op, seq } => Frame::plain(Header { ver, op, seq }, body),
+        };
         Arc::new(Self { frame, op, on_overflow, accepted: Instant::now(), expires, ticket })
     }
 

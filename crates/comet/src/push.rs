@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use anser_api::comet::{Flow, Push, PushError, Target};
+use anser_api::comet::{Flow, Form, Push, PushError, Target};
 use anser_api::id::{Key, Session};
+use anser_wire::packet;
 use tracing::warn;
 
 use crate::directory::Share;
@@ -20,13 +21,16 @@ impl Shared {
         if self.is_draining() {
             return Err(PushError::Draining);
         }
-        let Push { target, op, body, on_overflow, expires } = push;
-        if body.len() > self.config.push_body {
-            return Err(PushError::TooLarge { len: body.len(), max: self.config.push_body });
+        let Push { target, op, form, body, on_overflow, expires } = push;
+        // Packets are as large as the largest of them: goim's job sends twenty at once.
+        let len = if form == Form::Packets { packet::check_all(&body).ok() } else { None };
+        let (len, max) = (len.unwrap_or(body.len()), self.config.push_body);
+        if len > max {
+            return Err(PushError::TooLarge { len, max });
         }
         let now = (SystemTime::now(), Instant::now());
         let expires = expires.map(|then| now.1 + then.duration_since(now.0).unwrap_or_default());
-        let encode = || frame::Push::of_lane(op, &body, on_overflow, expires, ticket);
+        let encode = || frame::Push::of_lane(op, form, &body, on_overflow, expires, ticket);
         let result = match target {
             Target::Keys(keys) => self.push_to_keys(keys, encode),
             Target::Room(room) => match self.directory.find(&room) {

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use anser_api::comet::{Batch, Comet, OnOverflow, Outcome, Parcel, Push, Report, Taken, Target, Welcome};
+use anser_api::comet::{
+    Batch, Comet, Form, OnOverflow, Outcome, Parcel, Push, Report, Taken, Target, Welcome,
+};
 use anser_api::id::{CometName, Incarnation, Key, LogId, Position, Room};
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -62,6 +64,7 @@ impl Item {
         let push = Push {
             target: self.to.clone(),
             op: *op,
+            form: Form::Message,
             body: body.clone(),
             on_overflow: OnOverflow::Drop,
             expires: *expires,

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use anser_api::comet::PushError;
-use anser_api::id::{CometName, Incarnation, Position};
+use anser_api::id::{CometName, Incarnation, Position, UserId};
 use anser_api::job::{self, Accepted, Destination, Route};
 use anser_api::logic::{
     Audience, Directory as _, Logic as _, Node, NodeState, Online, Place, Push, PushApi as _,

@@ -135,6 +135,26 @@ pub fn decode_all(bytes: &[u8]) -> impl Iterator<Item = Result<Packet<'_>, Malfo
     })
 }
 
+/// Checks that bytes from somebody else are whole packets, one behind the other, and at least one, as
+/// clients walk them by their lengths. Gives the length of the largest body.
+pub fn check_all(bytes: &[u8]) -> Result<usize, Malformed> {
+    if bytes.is_empty() {
+        return Err(Malformed::Short { got: 0, need: HEADER_LEN });
+    }
+    let (mut rest, mut largest) = (bytes, 0);
+    while !rest.is_empty() {
+        let packet = decode_message(rest, usize::MAX)?;
+        let len = HEADER_LEN + packet.body.len();
+        // A client that adds a length below 16 reads the same packet again, or from its middle.
+        if rest[..4] != (len as u32).to_be_bytes() {
+            return Err(Malformed::Length(i32::from_be_bytes([rest[0], rest[1], rest[2], rest[3]])));
+        }
+        largest = largest.max(packet.body.len());
+        rest = &rest[len..];
+    }
+    Ok(largest)
+}
+
 /// Cuts a byte stream into packets. Holds memory only while a packet is incomplete.
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -191,7 +211,7 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
+    use alloc::{format, vec};
 
     use proptest::prelude::*;
 
@@ -275,6 +295,23 @@ mod tests {
         check("00000010 0010 0001 00000002 00000001 ff", Ok(0));
         check("00000000 0010 0001 00000002 00000001", Ok(0));
         check("ffffffff 0010 0001 00000002 00000001", Err(Malformed::Length(-1)));
+    }
+
+    #[test]
+    fn packets_in_a_row() {
+        let check = |bytes: &str, expected: Result<usize, Malformed>| {
+            assert_eq!(check_all(&hex(bytes)), expected, "{bytes}");
+        };
+        let one = "00000012 0010 0001 000003e8 00000000 6869";
+        check(one, Ok(2));
+        check(&format!("{one} 00000010 0010 0007 00000002 00000003"), Ok(2));
+        check("", Err(Malformed::Short { got: 0, need: 16 }));
+        check(&format!("{one} 00"), Err(Malformed::Short { got: 1, need: 16 }));
+        check(&one[..one.len() - 2], Err(Malformed::Short { got: 17, need: 18 }));
+        check("00000000 0010 0001 000003e8 00000000", Err(Malformed::Length(0)));
+        check("0000000f 0010 0001 000003e8 00000000", Err(Malformed::Length(15)));
+        check("ffffffff 0010 0001 000003e8 00000000", Err(Malformed::Length(-1)));
+        check("00000010 0011 0001 000003e8 00000000", Err(Malformed::HeaderLength(17)));
     }
 
     #[test]

@@ -24,13 +24,19 @@ impl Frame {
         Self::build(&outer, &header.encode(body.len()), body)
     }
 
+    /// Whole packets as they are: bare on TCP, on WebSocket all of them in one container of operation 9.
+    pub fn packets(packets: &[u8]) -> Self {
+        let outer = Header { ver: PUSH_VERSION, op: RAW, seq: 0 }.encode(packets.len());
+        Self::build(&outer, &[], packets)
+    }
+
     /// A packet without a container: replies and notices, plain on both transports.
     pub fn plain(header: Header, body: &[u8]) -> Self {
         Self::build(&[], &header.encode(body.len()), body)
     }
 
-    fn build(outer: &[u8], header: &[u8; HEADER_LEN], body: &[u8]) -> Self {
-        let payload = outer.len() + HEADER_LEN + body.len();
+    fn build(outer: &[u8], header: &[u8], body: &[u8]) -> Self {
+        let payload = outer.len() + header.len() + body.len();
         let mut bytes = Vec::with_capacity(10 + payload);
         write_header(&mut bytes, Opcode::Binary, payload, None);
         bytes.extend_from_slice(outer);
@@ -63,6 +69,16 @@ mod tests {
             [&[0, 0, 0, 0x1a, 0, 16, 0, 1, 0, 0, 3, 0xe8, 0, 0, 0, 0], &br#"{"test":1}"#[..]].concat();
         assert_eq!(frame.tcp(), inner);
         let outer = [0x82, 0x2a, 0, 0, 0, 0x2a, 0, 16, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0];
+        assert_eq!(frame.websocket(), [&outer[..], &inner].concat());
+    }
+
+    /// goim's golden bytes for two messages in one container.
+    #[test]
+    fn packets_stay_as_they_are() {
+        let inner = Frame::push(1000, br#"{"test":1}"#).tcp().repeat(2);
+        let frame = Frame::packets(&inner);
+        assert_eq!(frame.tcp(), inner);
+        let outer = [0x82, 0x44, 0, 0, 0, 0x44, 0, 16, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0];
         assert_eq!(frame.websocket(), [&outer[..], &inner].concat());
     }
 

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use anser_api::Answer;
-use anser_api::comet::{Comet as _, Flow, OnOverflow, Push, PushError, Target};
+use anser_api::comet::{Comet as _, Flow, Form, OnOverflow, Push, PushError, Target};
 use anser_api::id::{Key, Room, Session};
 use anser_api::logic::Refused;
 use anser_api::settings::Span;
@@ -327,10 +327,19 @@ impl Edge {
         now(self.comet().push(Push {
             target,
             op,
+            form: Form::Message,
             body: Bytes::copy_from_slice(body),
             on_overflow,
             expires: None,
         }))
+    }
+
+    /// A push that is written in this form.
+    #[track_caller]
+    pub(crate) fn push_in(&self, form: Form, target: Target, op: i32, body: &[u8]) {
+        let body = Bytes::copy_from_slice(body);
+        let push = Push { target, op, form, body, on_overflow: OnOverflow::Drop, expires: None };
+        now(self.comet().push(push)).unwrap();
     }
 
     /// A push that is dropped where it does not fit.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anser_api::comet::Target;
+use anser_api::comet::{Form, Target};
 use anser_wire::operation::{CHANGE_ROOM, CHANGE_ROOM_REPLY, HEARTBEAT, HEARTBEAT_REPLY};
 use anser_wire::packet::Header;
 
@@ -26,6 +26,44 @@ fn a_push_is_goims_to_the_byte() {
             assert_eq!(client.read_raw(expected.len()), expected, "{target:?} over {kind:?}");
         }
     }
+}
+
+/// What goim's callers have encoded already, and what they want without a container. The operation of
+/// the push chooses receivers, whatever is in the packets.
+#[test]
+fn a_push_may_be_encoded_already() {
+    let edge = Edge::start(|_| {});
+    let one = |ver, op, seq| bare(Header { ver, op, seq }, b"hi");
+    let two = [one(1, 1000, 0), one(7, 5, -1)].concat();
+    let (ver, op, seq) = (-3, 5, 77);
+    for kind in Kind::ALL {
+        let mut client = edge.log_in(kind, &Login::new("one").room("live://1").accepts(&[1000]));
+        for target in [keys(&["one"]), room("live://1"), EVERYONE, Target::All { speed: 100 }] {
+            let expected = if kind == Kind::WebSocket { wrapped(&two) } else { two.clone() };
+            edge.push_in(Form::Packets, target.clone(), 1000, &two);
+            assert_eq!(client.read_raw(expected.len()), expected, "{target:?} over {kind:?}");
+            edge.push_in(Form::Packet { ver, op, seq }, target.clone(), 1000, b"hi");
+            let mut expected = one(ver, op, seq);
+            if kind == Kind::WebSocket {
+                expected.splice(..0, [0x82, 18]);
+            }
+            assert_eq!(client.read_raw(expected.len()), expected, "{target:?} over {kind:?}");
+        }
+        edge.push_in(Form::Packets, keys(&["one"]), 1001, &two);
+        edge.push_in(Form::Packet { ver, op: 1000, seq }, keys(&["one"]), 1001, b"hi");
+        edge.push(keys(&["one"]), 1000, b"last");
+        client.expect_push(1000, b"last");
+    }
+}
+
+/// Packets that come together may be larger together than one push.
+#[test]
+fn packets_are_as_large_as_the_largest() {
+    let edge = Edge::start(|config| config.push_body = 100);
+    let mut client = edge.log_in(Kind::Tcp, &Login::new("one"));
+    let two = bare(Header { ver: 1, op: 1000, seq: 0 }, &[b'x'; 100]).repeat(2);
+    edge.push_in(Form::Packets, keys(&["one"]), 1000, &two);
+    assert_eq!(client.read_raw(two.len()), two);
 }
 
 /// The three encodings of a WebSocket length, and the largest push that is allowed.
