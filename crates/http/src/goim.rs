@@ -9,16 +9,18 @@ use std::sync::Arc;
 
 use anser_api::comet::PushError;
 use anser_api::id::{Key, Room, UserId};
+use anser_api::job::Accepted;
 use anser_api::logic::{Audience, Push, PushApi};
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Router, body};
 use bytes::Bytes;
 
+use crate::body::{self, ReadError};
 use crate::query::{Query, required};
 
 /// Longest key or room that is looked at; the configuration allows no longer ones.
@@ -98,8 +100,9 @@ impl Goim {
     async fn push(&self, to: Audience, op: i32, request: Request) -> Answer {
         let body = self.read(request).await?;
         let push = Push { to, op, body, expires: None, idempotency: None };
-        let Err(cause) = self.push.push(push).await else {
-            return Ok(envelope(StatusCode::OK, 0, ""));
+        let cause = match self.push.push(push).await {
+            Ok(accepted) => return Ok(taken(accepted)),
+            Err(cause) => cause,
         };
         Err(match cause {
             PushError::Exhausted { retry_after } => {
@@ -111,27 +114,28 @@ impl Goim {
             PushError::TooLarge { .. } | PushError::TooMany { .. } => {
                 envelope(StatusCode::PAYLOAD_TOO_LARGE, -500, &cause.to_string())
             }
-            PushError::Unavailable { .. } => {
-                envelope(StatusCode::SERVICE_UNAVAILABLE, -500, &cause.to_string())
-            }
-            PushError::Conflict | PushError::Draining => {
+            PushError::Unavailable { .. } | PushError::Conflict | PushError::Draining => {
                 envelope(StatusCode::SERVICE_UNAVAILABLE, -500, &cause.to_string())
             }
         })
     }
 
     async fn read(&self, request: Request) -> Result<Bytes, Response> {
-        body::to_bytes(request.into_body(), self.max_body).await.map_err(|cause| {
-            let limited = std::error::Error::source(&cause)
-                .is_some_and(|source| source.downcast_ref::<http_body_util::LengthLimitError>().is_some());
-            if limited {
-                let message = format!("the body is larger than {} bytes: http.body", self.max_body);
-                envelope(StatusCode::PAYLOAD_TOO_LARGE, -400, &message)
-            } else {
-                envelope(StatusCode::OK, -400, &cause.to_string())
-            }
+        body::read(request, self.max_body).await.map_err(|cause| {
+            let status = match cause {
+                ReadError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                ReadError::Broken(_) => StatusCode::OK,
+            };
+            envelope(status, -400, &cause.to_string())
         })
     }
+}
+
+/// goim's answer to a push, and in a header the number of its message, by which it is found again.
+fn taken(accepted: Accepted) -> Response {
+    let mut response = envelope(StatusCode::OK, 0, "");
+    response.headers_mut().insert("anser-message-id", accepted.position.0.into());
+    response
 }
 
 fn bad_query(cause: &str) -> Response {
@@ -169,7 +173,7 @@ fn escape(text: &str, out: &mut String) {
 
 /// What goim answers to paths and methods that it does not have: a trailing slash is sent on, the rest
 /// is not found.
-pub(crate) async fn fallback(request: Request) -> Response {
+pub(crate) fn fallback(request: &Request) -> Response {
     let path = request.uri().path();
     let known = ["/goim/push/keys", "/goim/push/mids", "/goim/push/room", "/goim/push/all"];
     if let Some(trimmed) = path.strip_suffix('/')
