@@ -1,6 +1,6 @@
 //! Every HTTP surface, and what they stand on.
 //!
-//! - [`v1`]: Anser's own push API, with its OpenAPI document and page; [`problem`]: its errors.
+//! - [`v1`]: Anser's own push API, with its document and page; [`problem`]: its errors.
 //! - [`goim`]: goim's push API, for back ends that were written for it.
 //! - [`health`]: health and metrics.
 //! - [`access`]: who may push; [`origin`]: which web pages may.
@@ -25,3 +25,6 @@ pub use config::Config;
 pub use health::{Alive, Ready};
 pub use metrics::{METRICS, Metric};
 pub use server::{Bound, Http, Names};
+
+#[cfg(test)]
+mod tests;

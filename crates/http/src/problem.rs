@@ -87,6 +87,27 @@ pub(crate) struct Mistake {
     pub(crate) message: String,
 }
 
+/// The mistakes in a request. A body of mistakes costs no more than those that are told.
+#[derive(Debug, Default)]
+pub(crate) struct Mistakes {
+    told: Vec<Mistake>,
+    more: usize,
+}
+
+impl Mistakes {
+    pub(crate) fn add(&mut self, pointer: &str, message: impl Into<String>) {
+        if self.told.len() < TOLD {
+            self.told.push(Mistake { pointer: pointer.to_owned(), message: message.into() });
+        } else {
+            self.more += 1;
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+}
+
 /// Why a request was refused (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Problem {
@@ -122,11 +143,10 @@ impl Problem {
     }
 
     /// What is wrong with the content of a body.
-    pub(crate) fn invalid(mut errors: Vec<Mistake>) -> Self {
-        let more = errors.len().saturating_sub(TOLD);
-        errors.truncate(TOLD);
+    pub(crate) fn invalid(mistakes: Mistakes) -> Self {
+        let Mistakes { told: errors, more } = mistakes;
         let mut detail = match &errors[..] {
-            [only] if only.pointer.is_empty() => only.message.clone(),
+            [first, ..] if first.pointer.is_empty() => first.message.clone(),
             [first, ..] => format!("{} {}", first.pointer, first.message),
             [] => String::new(),
         };
@@ -195,11 +215,15 @@ mod tests {
 
     #[test]
     fn many_mistakes_are_cut() {
-        let mistake = |n: usize| Mistake { pointer: format!("/to/users/{n}"), message: "is no user".into() };
-        let problem = Problem::invalid((0..50).map(mistake).collect());
-        assert_eq!(problem.errors.len(), TOLD);
-        assert_eq!(problem.detail, "/to/users/0 is no user; `errors` has the others, but for 30");
-        assert_eq!(Problem::invalid(vec![mistake(3)]).detail, "/to/users/3 is no user");
+        let problem = |count: usize| {
+            let mut mistakes = Mistakes::default();
+            (0..count).for_each(|n| mistakes.add(&format!("/to/users/{n}"), "is no user"));
+            Problem::invalid(mistakes)
+        };
+        assert_eq!(problem(50).errors.len(), TOLD);
+        assert_eq!(problem(50).detail, "/to/users/0 is no user; `errors` has the others, but for 30");
+        assert_eq!(problem(2).detail, "/to/users/0 is no user; `errors` has the others");
+        assert_eq!(problem(1).detail, "/to/users/0 is no user");
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Bound {
     }
 
     /// What back ends call.
-    fn routes(&self, push: Arc<dyn PushApi>, names: Names) -> Router {
+    pub(crate) fn routes(&self, push: Arc<dyn PushApi>, names: Names) -> Router {
         let Config { body, receivers, .. } = self.config;
         let goim = Goim { push: push.clone(), max_body: body, max_receivers: receivers };
         let limits = Limits { body, receivers, key: names.key, room: names.room };
@@ -112,7 +112,7 @@ impl Bound {
     }
 
     /// What a request goes through before it comes to a route; the last layer is the first that sees it.
-    fn fence(&self, routes: Router, keys: Keys) -> Router {
+    pub(crate) fn fence(&self, routes: Router, keys: Keys) -> Router {
         let Config { request_timeout, require_key, allowed_origins, .. } = &self.config;
         let metrics = self.metrics.clone();
         let origins =

@@ -1,12 +1,13 @@
 //! Anser's own API, `/api/v1`, its document and its page.
 //!
-//! What it takes is in [`request`], what it answers in [`answer`], the route itself in [`push`]; the
+//! What it takes is in [`request`] and [`read`], what it answers in [`answer`], the route itself in [`push`]; the
 //! document is made from these, in [`docs`].
 
 mod answer;
 mod docs;
 mod idempotency;
 mod push;
+mod read;
 mod request;
 
 use std::sync::Arc;

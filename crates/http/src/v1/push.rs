@@ -147,7 +147,7 @@ impl V1 {
         now: SystemTime,
     ) -> Result<PushAnswer, Problem> {
         let Checked { pushes, op, body, expires } = request;
-        let expires = expires.map(|expires| expires.at(now));
+        let expires = expires.and_then(|expires| expires.at(now));
         let send = |n: usize, (target, to): (String, Audience)| {
             let counted = Counted::of(&to);
             let push =
