@@ -11,6 +11,7 @@ use crate::out;
 mod completions;
 mod config;
 mod http;
+mod key;
 mod listen;
 mod place;
 mod push;

@@ -3,6 +3,7 @@
 //! - [`cli`]: the arguments, and one module for each command.
 //! - [`config`]: what an operator can set, and how the layers become one.
 //! - [`up`]: every role in one process.
+//! - [`push_key`]: the keys of the push API, in the data folder.
 //! - [`log`]: what the process says while it runs.
 //! - [`exit`], [`failure`]: how it ends, and what is said then.
 //! - [`out`]: the only place that prints.
@@ -13,6 +14,7 @@ pub mod exit;
 pub mod failure;
 pub mod log;
 pub mod out;
+pub mod push_key;
 pub mod up;
 
 pub use config::Config;

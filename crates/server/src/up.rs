@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anser_comet::{Comet, StartError};
-use anser_http::{Http, Ready};
+use anser_http::{Http, Keys, Names, Ready};
 use anser_logic::Logic;
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::push_key::{self, Secret};
 use crate::{log, out};
 
 /// Descriptors kept for everything that is no client, at least: listeners, the HTTP API, files.
@@ -34,6 +35,9 @@ const STALLED: Duration = Duration::from_secs(10);
 /// With fewer connections than this a limit was probably forgotten.
 const FEW: usize = 1000;
 
+/// The data folder when no other is named.
+pub const DATA: &str = "./anser-data";
+
 /// How long requests of the HTTP API may take to finish after the edge has drained.
 const HTTP_LIMIT: Duration = Duration::from_secs(2);
 
@@ -41,9 +45,10 @@ const HTTP_LIMIT: Duration = Duration::from_secs(2);
 pub async fn run(config: Config, data: PathBuf, log: &log::Running) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let _lock = lock(&data)?;
-    let server = Server::start_with(config, |registry| log.register(registry))?;
+    let keys = if config.http.require_key { push_key::ensure(&data)? } else { Vec::new() };
+    let server = Server::start_with(config, &keys, |registry| log.register(registry))?;
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data = %data.display(), "ready");
-    if let Err(failure) = out::write(&server.greeting(&data)) {
+    if let Err(failure) = out::write(&server.greeting(&data, &keys)) {
         // It runs all the same; the log has the addresses.
         warn!(%failure, "cannot greet");
     }
@@ -96,13 +101,18 @@ pub struct Addresses {
 }
 
 impl Server {
-    /// Binds every address, then starts every role. Must be called on a runtime.
-    pub fn start(config: Config) -> Result<Self, Failure> {
-        Self::start_with(config, |_| {})
+    /// Binds every address, then starts every role. The push API wants one of `keys`, unless the
+    /// configuration says that it wants none. Must be called on a runtime.
+    pub fn start(config: Config, keys: &[Secret]) -> Result<Self, Failure> {
+        Self::start_with(config, keys, |_| {})
     }
 
     /// The same, with more metrics than those of the roles.
-    pub fn start_with(mut config: Config, more: impl FnOnce(&mut Registry)) -> Result<Self, Failure> {
+    pub fn start_with(
+        mut config: Config,
+        keys: &[Secret],
+        more: impl FnOnce(&mut Registry),
+    ) -> Result<Self, Failure> {
         let files = open_files();
         let spare = SPARE_FILES.max(files / 16);
         config.comet.max_connections = connections(config.comet.max_connections, files.saturating_sub(spare));
@@ -111,7 +121,8 @@ impl Server {
         let (max_connections, max_callers) = (config.comet.max_connections, config.http.max_connections);
         let workers = config.comet.worker_count();
         let comet = anser_comet::Bound::bind(config.comet.clone()).map_err(start_failure)?;
-        let address = config.http.bind;
+        let (address, require_key) = (config.http.bind, config.http.require_key);
+        let names = Names { key: config.logic.key, room: config.comet.room_name };
         let http = anser_http::Bound::bind(config.http).map_err(|error| Failure::bind(address, &error))?;
         let addresses = Addresses {
             tcp: comet.tcp().to_vec(),
@@ -125,6 +136,7 @@ impl Server {
         let mut registry = Registry::default();
         comet.register(&mut registry);
         logic.register(&mut registry);
+        http.register(&mut registry);
         more(&mut registry);
         let ready = Ready::default();
         let edge = Arc::downgrade(&comet);
@@ -134,7 +146,8 @@ impl Server {
                 Err(format!("worker {worker} of the edge has stood still for {} s", STALLED.as_secs()))
             }
         });
-        let http = http.start(logic, Arc::new(registry), alive, ready.clone());
+        let keys = Keys::new(keys.iter().map(Secret::expose));
+        let http = http.start(logic, keys, names, Arc::new(registry), alive, ready.clone());
         ready.set(true);
         let Addresses { tcp, websocket, http: api } = &addresses;
         info!(?tcp, ?websocket, http = %api, workers, max_connections, max_callers, open_files = files, "listening");
@@ -144,7 +157,10 @@ impl Server {
             warn!(%address, "whoever reaches this address may connect as any user");
         }
         if !api.ip().to_canonical().is_loopback() {
-            warn!(address = %api, "whoever reaches this address may push to everyone");
+            warn!(address = %api, "keys of the push API come to this address in the clear: put TLS before it");
+        }
+        if !require_key {
+            warn!(address = %api, "whoever reaches this address may push to everyone, as http.require_key is false");
         }
         Ok(Self { comet, http, ready, addresses })
     }
@@ -161,7 +177,8 @@ impl Server {
         self.http.stop(HTTP_LIMIT).await;
     }
 
-    fn greeting(&self, data: &Path) -> String {
+    /// What the operator is told, with lines to paste. `keys` is empty when none is needed.
+    fn greeting(&self, data: &Path, keys: &[Secret]) -> String {
         let Addresses { tcp, websocket, http } = &self.addresses;
         let mut text = format!(
             "Anser {} is up: every role in this process, data in {}\n\n",
@@ -174,7 +191,13 @@ impl Server {
         for address in websocket {
             let _ = writeln!(text, "  clients, WebSocket  ws://{address}/sub");
         }
-        let _ = writeln!(text, "  push API            http://{http}/goim/push/room");
+        let _ = writeln!(
+            text,
+            "  push API            http://{http}/api/v1/push, explained at /docs; /goim/push/*"
+        );
+        if !keys.is_empty() {
+            let _ = writeln!(text, "  push API key        {}", push_key::path(data).display());
+        }
         let _ = writeln!(text, "  health, metrics     http://{http}/healthz /readyz /metrics");
         // What is bound to every address is reached at loopback from here.
         let here = |address: &SocketAddr| match address.ip() {
@@ -197,13 +220,31 @@ impl Server {
         } else {
             format!(" --http http://{http}")
         };
+        let (folder, authorization) = match keys {
+            [] => (String::new(), String::new()),
+            keys => {
+                let usual = data == Path::new(DATA);
+                let folder = if usual { String::new() } else { format!(" --data {}", quote(data)) };
+                (folder, format!(" -H \"Authorization: Bearer $({})\"", push_key::shown_by(data, keys)))
+            }
+        };
         let _ = write!(
             text,
             "\nFirst step: paste the first line into a second terminal, the second into a third.\n\n  \
-             {anser} listen{server}\n  {anser} push room live://1 hello{api}\n\nCtrl-C drains and ends.\n"
+             {anser} listen{server}\n  {anser} push room live://1 hello{api}{folder}\n\n\
+             The same as a back end does it:\n\n  \
+             curl{authorization} -d hello 'http://{http}/goim/push/room?operation=1000&type=live&room=1'\n\n\
+             Ctrl-C drains and ends.\n"
         );
         text
     }
+}
+
+/// A path as a word for a shell.
+pub(crate) fn quote(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// How many files this process may have open. Raises its limit as far as it may.

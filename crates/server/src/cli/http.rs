@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
-use hyper::header::{HOST, RETRY_AFTER};
+use hyper::header::{AUTHORIZATION, HOST, RETRY_AFTER};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::exit::Exit;
 use crate::failure::{Failure, plain};
+use crate::push_key::Secret;
 
 /// From the first packet to the end of the answer. The server itself gives a request 10 s by default.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -38,9 +39,14 @@ pub(super) struct Answer {
 }
 
 impl Base {
-    /// Sends the body to `path`, which begins with a slash and may hold a query.
-    pub(super) async fn post(&self, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
-        match timeout(PATIENCE, self.exchange(path, body)).await {
+    /// Sends the body to `path`, which begins with a slash and may hold a query, with a key if there is one.
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        key: Option<&Secret>,
+        body: Vec<u8>,
+    ) -> Result<Answer, Failure> {
+        match timeout(PATIENCE, self.exchange(path, key, body)).await {
             Ok(answer) => answer,
             Err(_) => Err(Failure::new(
                 Exit::Unavailable,
@@ -50,17 +56,20 @@ impl Base {
         }
     }
 
-    async fn exchange(&self, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
+    async fn exchange(&self, path: &str, key: Option<&Secret>, body: Vec<u8>) -> Result<Answer, Failure> {
         let stream = TcpStream::connect((self.host.trim_matches(['[', ']']), self.port))
             .await
             .map_err(|error| self.unreachable(&error))?;
         let broken = |error: hyper::Error| self.broken(&error);
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let connection = tokio::spawn(connection);
-        let request = Request::post(path)
-            .header(HOST, format!("{}:{}", self.host, self.port))
+        let mut request = Request::post(path).header(HOST, format!("{}:{}", self.host, self.port));
+        if let Some(key) = key {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", key.expose()));
+        }
+        let request = request
             .body(Full::new(Bytes::from(body)))
-            .expect("the path is made of escaped parts");
+            .expect("the path is made of escaped parts, and keys are visible ASCII");
         let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
         let body = body.collect().await.map_err(broken)?.to_bytes();
         connection.abort();
