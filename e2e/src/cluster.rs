@@ -61,18 +61,18 @@ impl Builder {
     /// Starts it and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> Cluster {
-        let (process, folder) = self.launch();
-        Cluster::ready(process, folder)
+        let (process, folder, data) = self.launch();
+        Cluster::ready(process, folder, data)
     }
 
     /// Starts it and waits until it has ended, as one that cannot start does.
     #[track_caller]
     pub fn fail(self) -> Ended {
-        let (mut process, _folder) = self.launch();
+        let (mut process, _folder, _) = self.launch();
         process.wait()
     }
 
-    fn launch(self) -> (Process, TempDir) {
+    fn launch(self) -> (Process, TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let data = self.data.unwrap_or_else(|| folder.path().join("data"));
         let mut arguments = vec!["up".to_owned(), "--data".to_owned(), data.display().to_string()];
@@ -89,7 +89,7 @@ impl Builder {
             (None, Some(file)) => Process::spawn_with_stderr(&file, folder.path(), &arguments),
             (None, None) => Process::spawn(folder.path(), &arguments),
         };
-        (process, folder)
+        (process, folder, data)
     }
 }
 
@@ -101,6 +101,10 @@ pub struct Cluster {
     tcp: SocketAddr,
     websocket: SocketAddr,
     http: SocketAddr,
+    /// Where its data is.
+    data: PathBuf,
+    /// The key of its push API, unless it wants none.
+    key: Option<String>,
     /// Removed when the server is gone.
     _folder: TempDir,
 }
@@ -119,7 +123,7 @@ impl Cluster {
     }
 
     #[track_caller]
-    fn ready(mut process: Process, folder: TempDir) -> Self {
+    fn ready(mut process: Process, folder: TempDir, data: PathBuf) -> Self {
         let greeting =
             process.on_stdout("the greeting", |said| said.contains(GREETED).then(|| said.to_owned()));
         let address = |scheme: &str| -> SocketAddr {
@@ -128,7 +132,9 @@ impl Cluster {
             rest[..end].parse().expect("addresses are printed with their ports")
         };
         let (tcp, websocket, http) = (address(" tcp://"), address(" ws://"), address(" http://"));
-        let cluster = Self { process, greeting, tcp, websocket, http, _folder: folder };
+        let key = fs::read_to_string(data.join("push.key")).ok();
+        let key = key.and_then(|text| text.lines().find(|line| !line.starts_with('#')).map(str::to_owned));
+        let cluster = Self { process, greeting, tcp, websocket, http, data, key, _folder: folder };
         eventually("readiness", || (cluster.get("/readyz").status() == 200).then_some(()));
         cluster
     }
@@ -151,6 +157,17 @@ impl Cluster {
     /// Where the HTTP API is.
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// Where its data is.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The header that the push API wants, with its end of line, for requests that are written by hand.
+    #[track_caller]
+    pub fn authorization(&self) -> String {
+        format!("Authorization: Bearer {}\r\n", self.key.as_ref().expect("the server wants a key"))
     }
 
     /// The process.
@@ -198,10 +215,16 @@ impl Cluster {
         client
     }
 
-    /// A connection to the HTTP API.
+    /// A connection to the HTTP API, of a back end that has the key.
     #[track_caller]
     pub fn api(&self) -> Http {
-        Http::connect(self.http)
+        Http::connect(self.http, self.key.as_deref())
+    }
+
+    /// A connection to the HTTP API of somebody who has no key.
+    #[track_caller]
+    pub fn stranger(&self) -> Http {
+        Http::connect(self.http, None)
     }
 
     /// What a `GET` on a connection of its own is answered.

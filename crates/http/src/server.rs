@@ -107,8 +107,6 @@ impl Bound {
             .merge(goim::routes(goim))
             .merge(v1::routes(V1 { push, limits }))
             .merge(problem::routes())
-            .fallback(surface::missing)
-            .method_not_allowed_fallback(surface::other_method)
     }
 
     /// What a request goes through before it comes to a route; the last layer is the first that sees it.
@@ -117,6 +115,8 @@ impl Bound {
         let metrics = self.metrics.clone();
         let origins =
             Origins { allowed: allowed_origins.clone(), keys: *require_key, metrics: metrics.clone() };
+        // These count for the routes that are there by now, so they come behind all of them.
+        let routes = routes.fallback(surface::missing).method_not_allowed_fallback(surface::other_method);
         let routes = routes.layer(from_fn_with_state((request_timeout.0, metrics.clone()), within));
         let guarded = if *require_key {
             routes.layer(from_fn_with_state(Arc::new(Guard::new(keys, metrics.clone())), access::ask))

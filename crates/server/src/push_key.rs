@@ -225,7 +225,7 @@ mod tests {
     fn files_that_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let key = b"a-key-of-22-characters\n";
-        let long = [b'#'; LARGEST as usize + 1];
+        let long = vec![b'#'; LARGEST as usize + 1];
         for (text, mode, told) in [
             (&key[..], 0o640, "can be read or written by others (its mode is 0640): `chmod 600 "),
             (key, 0o604, "can be read or written by others (its mode is 0604): `chmod 600 "),

@@ -335,8 +335,10 @@ fn every_metric_is_documented() {
         anser_comet::METRICS.iter().map(|metric| (format!("anser_comet_{}", metric.name), metric.help));
     let logic =
         anser_logic::METRICS.iter().map(|metric| (format!("anser_logic_{}", metric.name), metric.help));
+    let http = anser_http::METRICS.iter().map(|metric| (format!("anser_http_{}", metric.name), metric.help));
     let (name, help) = anser_server::log::METRIC;
-    let metrics: Vec<(String, &str)> = comet.chain(logic).chain([(name.to_owned(), help)]).collect();
+    let metrics: Vec<(String, &str)> =
+        comet.chain(logic).chain(http).chain([(name.to_owned(), help)]).collect();
 
     let cluster = Cluster::start(&[]);
     let scrape = cluster.metrics();

@@ -326,6 +326,8 @@ async fn what_is_not_there() {
         assert_eq!(reply.header("allow"), (status == 405).then_some("POST"), "{method} {path}");
     }
     assert_eq!(api.get("/nowhere").await.text(), "404 page not found", "elsewhere it is goim's");
+    let reply = api.send(Request::post("/metrics").body(Body::empty()).unwrap()).await;
+    assert_eq!((reply.status.as_u16(), reply.text()), (404, "404 page not found"));
 }
 
 /// A body that never comes.

@@ -23,7 +23,7 @@ pub(super) struct KeyArguments {
     /// Data folder of the server, whose push.key is sent
     #[arg(long, global = true, value_name = "DIR", env = "ANSER_DATA", default_value = up::DATA)]
     data: PathBuf,
-    /// Another file with a key [or the key itself in ANSER_KEY]
+    /// Another file with a key; the variable `ANSER_KEY` may hold the key itself
     #[arg(long, global = true, value_name = "FILE")]
     key_file: Option<PathBuf>,
 }
