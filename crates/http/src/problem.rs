@@ -127,6 +127,7 @@ pub(crate) struct Problem {
     errors: Vec<Mistake>,
     /// When it is worth another try, in milliseconds. `Retry-After` has it in seconds, rounded up.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     retry_after_ms: Option<u64>,
 }
 

@@ -226,6 +226,16 @@ fn the_first_minute() {
     assert_eq!(shell(curl), r#"{"code":0,"message":""}"#);
     listen.on_stdout("the second push", |said| (said.matches("Z 1000 hello\n").count() == 2).then_some(()));
 
+    // The README's line, in a folder where the server's data is where the README has it.
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let line = readme.lines().find(|line| line.starts_with("curl ")).expect("the README has a line for curl");
+    let line = line.replace("http://127.0.0.1:3111/", &format!("http://{}/", cluster.http()));
+    assert!(line.contains(&cluster.http().to_string()), "{line}");
+    let here = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(cluster.data(), here.path().join("anser-data")).unwrap();
+    assert_eq!(shell(&format!("cd {} && {line}", here.path().display())), r#"{"code":0,"message":""}"#);
+    listen.on_stdout("the README's push", |said| said.ends_with("Z 1000 hello again\n").then_some(()));
+
     // The server goes away, which the listener is told and survives, until it is told to end.
     cluster.signal(Signal::TERM);
     assert_eq!(cluster.wait().code, Some(0));
@@ -234,7 +244,7 @@ fn the_first_minute() {
     });
     listen.signal(Signal::INT);
     let ended = listen.wait();
-    assert_eq!((ended.code, ended.stdout.lines().count()), (Some(0), 2), "{}", ended.stderr);
+    assert_eq!((ended.code, ended.stdout.lines().count()), (Some(0), 3), "{}", ended.stderr);
 }
 
 /// The log for machines: every line is an object.

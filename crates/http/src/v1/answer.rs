@@ -27,19 +27,22 @@ pub(super) struct Message {
     status: u16,
     /// Its number in the push log, a decimal number of up to 20 digits.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(examples("123456"))]
+    #[schema(nullable = false, examples("123456"))]
     id: Option<String>,
     /// Connections that it named and that are there; not for rooms and everyone.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     connections: Option<u64>,
     /// Devices, or users, that are not connected; not for rooms and everyone.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     absent: Option<u64>,
     /// Whether this is the answer to an earlier request with the same idempotency key, and nothing was
     /// pushed again.
     repeated: bool,
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     problem: Option<Problem>,
 }
 
