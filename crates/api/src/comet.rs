@@ -116,12 +116,14 @@ pub enum Outcome {
     /// Nobody here is to get it.
     Absent,
     /// It can never be taken, for this reason.
-    Refused(String),
+    Refused(PushError),
     /// A queue on the way to its receivers is full: send it again after this time.
     Full {
         /// How long the work ahead of it takes.
         retry_after: Duration,
     },
+    /// The comet is going away, and takes nothing more.
+    Draining,
 }
 
 /// The answer to a [`Batch`].

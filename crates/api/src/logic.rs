@@ -133,6 +133,40 @@ pub struct Node {
     pub grpc: String,
 }
 
+/// What clients are told beside the addresses of comets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Advice {
+    /// Where to connect by name, and the only node while there is no comet.
+    pub domain: String,
+    /// What stands behind the name of a comet in the nodes for web pages.
+    pub host_domain: String,
+    /// The port for TCP, 0 for none.
+    pub tcp_port: u16,
+    /// The port for WebSocket, 0 for none.
+    pub ws_port: u16,
+    /// The port for WebSocket over TLS, 0 for none.
+    pub wss_port: u16,
+    /// How often to send a heartbeat.
+    pub heartbeat: Duration,
+    /// How many may be missed.
+    pub heartbeat_max: u32,
+    /// When to connect again.
+    pub backoff: Backoff,
+}
+
+/// When a client had better connect again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backoff {
+    /// At the latest after this, in whole seconds.
+    pub max_delay: Duration,
+    /// At first after this, in whole seconds.
+    pub base_delay: Duration,
+    /// Each time after so much more.
+    pub factor: f32,
+    /// How far to stray from that, as a share.
+    pub jitter: f32,
+}
+
 /// What a comet says of itself every few seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Renewal {

@@ -131,6 +131,11 @@ pub struct Comet {
 }
 
 impl Comet {
+    /// Its name.
+    pub fn name(&self) -> CometName {
+        self.shared.name.clone()
+    }
+
     /// Names the owner of pullable data; only the first call counts.
     pub fn set_owner(&self, owner: Arc<dyn Owner>) {
         let _ = self.shared.owner.set(owner);
@@ -244,19 +249,19 @@ impl Drop for Comet {
 
 impl anser_api::comet::Comet for Comet {
     fn push(&self, push: Push) -> Answer<'_, Result<(), PushError>> {
-        ready(self.shared.push(push))
+        ready(self.shared.push(push, None).map(drop))
     }
 
     fn open_lane(&self, log: LogId) -> Answer<'_, Result<Welcome, Away>> {
-        todo!("{log:?}")
+        ready(Ok(self.shared.open_lane(log)))
     }
 
     fn take(&self, batch: Batch) -> Answer<'_, Result<Taken, Away>> {
-        todo!("{batch:?}")
+        ready(self.shared.take(batch))
     }
 
     fn report(&self, log: LogId, seen: u64) -> Answer<'_, Result<Report, Away>> {
-        todo!("{log:?} {seen}")
+        Box::pin(self.shared.report(log, seen))
     }
 
     fn switch(&self, session: Session, to: Flow) -> Answer<'_, Result<(), PushError>> {

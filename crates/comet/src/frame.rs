@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anser_api::comet::OnOverflow;
+use anser_api::id::Key;
 use anser_wire::push::Frame;
+
+use crate::lanes::Ticket;
 
 /// A push: encoded once, shared by every worker and every connection that it waits for.
 #[derive(Debug)]
@@ -15,11 +18,40 @@ pub(crate) struct Push {
     pub(crate) on_overflow: OnOverflow,
     /// When the API took it.
     pub(crate) accepted: Instant,
+    /// When it is of no use any more.
+    pub(crate) expires: Option<Instant>,
+    /// Its place in a log, open as long as this lives.
+    ticket: Option<Ticket>,
 }
 
 impl Push {
+    #[cfg(test)]
     pub(crate) fn new(op: i32, body: &[u8], on_overflow: OnOverflow) -> Arc<Self> {
-        Arc::new(Self { frame: Frame::push(op, body), op, on_overflow, accepted: Instant::now() })
+        Self::of_lane(op, body, on_overflow, None, None)
+    }
+
+    /// One that expires, or that comes from a log.
+    pub(crate) fn of_lane(
+        op: i32,
+        body: &[u8],
+        on_overflow: OnOverflow,
+        expires: Option<Instant>,
+        ticket: Option<Ticket>,
+    ) -> Arc<Self> {
+        let frame = Frame::push(op, body);
+        Arc::new(Self { frame, op, on_overflow, accepted: Instant::now(), expires, ticket })
+    }
+
+    /// Whether it is too late for it.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.expires.is_some_and(|expires| expires <= Instant::now())
+    }
+
+    /// A key that it was for is not here.
+    pub(crate) fn absent(&self, key: &Key) {
+        if let Some(ticket) = &self.ticket {
+            ticket.absent(key);
+        }
     }
 
     pub(crate) fn bytes(&self, websocket: bool) -> &[u8] {

@@ -8,7 +8,7 @@
 //!
 //! Where to read: `worker` (the loop, and under it clients, deliveries, comings and goings), `inbox`
 //! (what reaches it), `channel` and `outbound` (one connection), `directory` (rooms as all workers see
-//! them), `acceptor` and `admission` (who gets in), `foreign` (connections without a socket).
+//! them), `acceptor` and `admission` (who gets in), `lanes` (pushes from a log), `foreign` (connections without a socket).
 
 mod acceptor;
 mod admission;
@@ -19,6 +19,7 @@ mod directory;
 mod foreign;
 mod frame;
 mod inbox;
+mod lanes;
 mod login;
 mod outbound;
 mod push;

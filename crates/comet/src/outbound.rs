@@ -66,6 +66,8 @@ pub(crate) struct Outbound {
     bytes: usize,
     /// Bytes of entries that are the connection's own.
     own_bytes: usize,
+    /// Some of the entries may expire.
+    expiring: bool,
     /// Pullable pushes that wait for the owner's word, and their bytes.
     held: VecDeque<Arc<Push>>,
     held_bytes: usize,
@@ -97,8 +99,9 @@ impl Outbound {
     pub(crate) fn push(&mut self, entry: Entry, websocket: bool) {
         let len = entry.bytes(websocket).len();
         self.bytes += len;
-        if matches!(entry, Entry::Own(_)) {
-            self.own_bytes += len;
+        match &entry {
+            Entry::Own(_) => self.own_bytes += len,
+            Entry::Push(push) => self.expiring |= push.expires.is_some(),
         }
         self.entries.push_back(entry);
     }
@@ -166,16 +169,27 @@ impl Outbound {
     }
 
     /// Takes out every pullable push that is not partly written, the held ones included.
-    pub(crate) fn discard_pullable(&mut self, websocket: bool) {
-        self.held.clear();
+    pub(crate) fn discard_pullable(&mut self, websocket: bool) -> u64 {
+        let held = std::mem::take(&mut self.held).len() as u64;
         self.held_bytes = 0;
-        self.discard(
-            websocket,
-            |entry| matches!(entry, Entry::Push(push) if push.on_overflow == OnOverflow::Pull),
-        );
+        let pullable =
+            |entry: &Entry| matches!(entry, Entry::Push(push) if push.on_overflow == OnOverflow::Pull);
+        held + self.discard(websocket, pullable)
     }
 
-    /// Writes until nothing waits or the socket takes no more. Adds to `accepted` when each push that
+    /// Takes out pushes that have expired; how many.
+    pub(crate) fn discard_expired(&mut self, websocket: bool) -> u64 {
+        if !std::mem::take(&mut self.expiring) {
+            return 0;
+        }
+        let gone = self.discard(websocket, |entry| matches!(entry, Entry::Push(push) if push.has_expired()));
+        let may = |entry: &Entry| matches!(entry, Entry::Push(push) if push.expires.is_some());
+        self.expiring = self.entries.iter().any(may);
+        gone
+    }
+
+    /// Writes until nothing waits or the socket takes no more; what that came to is in `flushed`, also when
+    /// it failed. Adds to `accepted` when each push that
     /// went out had been taken from the API.
     pub(crate) fn flush(
         &mut self,
@@ -183,8 +197,8 @@ impl Outbound {
         websocket: bool,
         one_write_per_packet: bool,
         accepted: &mut Vec<Instant>,
-    ) -> io::Result<Flushed> {
-        let mut flushed = Flushed::default();
+        flushed: &mut Flushed,
+    ) -> io::Result<()> {
         while !self.entries.is_empty() {
             let many = if one_write_per_packet { 1 } else { self.entries.len() };
             flushed.writes += 1;
@@ -200,9 +214,9 @@ impl Outbound {
                 Err(cause) => return Err(cause),
             };
             flushed.bytes += written;
-            self.advance(written, websocket, &mut flushed, accepted);
+            self.advance(written, websocket, flushed, accepted);
         }
-        Ok(flushed)
+        Ok(())
     }
 
     fn advance(

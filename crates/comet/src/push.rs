@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anser_api::comet::{Flow, Push, PushError, Target};
 use anser_api::id::{Key, Session};
@@ -11,25 +11,28 @@ use tracing::warn;
 use crate::directory::Share;
 use crate::frame;
 use crate::inbox::{Command, weight};
+use crate::lanes::Ticket;
 use crate::shared::Shared;
 
 impl Shared {
-    /// Queues a push on every worker that has receivers for it.
-    pub(crate) fn push(&self, push: Push) -> Result<(), PushError> {
+    /// Queues a push on every worker that has receivers for it. False when nobody is to get it.
+    pub(crate) fn push(&self, push: Push, ticket: Option<Ticket>) -> Result<bool, PushError> {
         if self.is_draining() {
             return Err(PushError::Draining);
         }
-        let Push { target, op, body, on_overflow, expires: _ } = push;
+        let Push { target, op, body, on_overflow, expires } = push;
         if body.len() > self.config.push_body {
             return Err(PushError::TooLarge { len: body.len(), max: self.config.push_body });
         }
-        let encode = || frame::Push::new(op, &body, on_overflow);
+        let now = (SystemTime::now(), Instant::now());
+        let expires = expires.map(|then| now.1 + then.duration_since(now.0).unwrap_or_default());
+        let encode = || frame::Push::of_lane(op, &body, on_overflow, expires, ticket);
         let result = match target {
             Target::Keys(keys) => self.push_to_keys(keys, encode),
             Target::Room(room) => match self.directory.find(&room) {
                 // Its members may just have been sent away.
                 None if self.is_draining() => Err(PushError::Draining),
-                None => Ok(()),
+                None => Ok(false),
                 Some(room) => {
                     let push = encode();
                     let _one_order = room.order.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +56,7 @@ impl Shared {
             }
         };
         match result {
-            Ok(()) => self.stats.pushes.fetch_add(1, Ordering::Relaxed),
+            Ok(_) => self.stats.pushes.fetch_add(1, Ordering::Relaxed),
             Err(PushError::Exhausted { retry_after }) => {
                 let mut quiet = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(unsaid) = quiet.may_speak(Instant::now()) {
@@ -79,14 +82,18 @@ impl Shared {
         Ok(())
     }
 
-    fn push_to_keys(&self, keys: Vec<Key>, encode: impl Fn() -> Arc<frame::Push>) -> Result<(), PushError> {
+    fn push_to_keys(
+        &self,
+        keys: Vec<Key>,
+        encode: impl FnOnce() -> Arc<frame::Push>,
+    ) -> Result<bool, PushError> {
         let mut by_worker = vec![Vec::new(); self.inboxes.len()];
         for key in keys {
             by_worker[self.worker_of(&key)].push(key);
         }
         let busy: Vec<usize> = (0..by_worker.len()).filter(|worker| !by_worker[*worker].is_empty()).collect();
         if busy.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let push = encode();
         let weight = |worker: usize| weight(by_worker[worker].len(), &push);
@@ -110,7 +117,7 @@ impl Shared {
             let keys = std::mem::take(&mut by_worker[worker]).into_boxed_slice();
             self.inboxes[worker].send(Command::Keys { keys, push: push.clone() });
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Reserves a place in the queue of members and in the inbox of each worker, then sends. The
@@ -121,7 +128,7 @@ impl Shared {
         everyone: bool,
         push: &Arc<frame::Push>,
         command: impl Fn(usize) -> Command,
-    ) -> Result<(), PushError> {
+    ) -> Result<bool, PushError> {
         let (len, weight) = (push.bytes(true).len(), weight(1, push));
         let busy: Vec<usize> = (0..shares.len())
             .filter(|worker| everyone || shares[*worker].members.load(Ordering::Acquire) > 0)
@@ -143,10 +150,10 @@ impl Shared {
             }
             return Err(PushError::Draining);
         }
-        for worker in busy {
-            self.inboxes[worker].send(command(worker));
+        for worker in &busy {
+            self.inboxes[*worker].send(command(*worker));
         }
-        Ok(())
+        Ok(!busy.is_empty())
     }
 
     fn reserve(&self, share: &Share, worker: usize, len: usize, weight: usize) -> Result<(), Duration> {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use anser_api::id::{CometName, Key};
+use anser_api::id::{CometName, Incarnation, Key};
 use anser_api::logic::Logic;
 use anser_api::owner::Owner;
 use anser_wire::limits::Limits;
@@ -17,6 +17,7 @@ use crate::admission::Admission;
 use crate::config::Config;
 use crate::directory::{Directory, Share};
 use crate::inbox::{Control, Inbox};
+use crate::lanes::Lanes;
 use crate::login::Question;
 use crate::quiet::Quiet;
 use crate::stats::Stats;
@@ -31,6 +32,10 @@ pub(crate) struct Shared {
     pub(crate) owner: OnceLock<Arc<dyn Owner>>,
     pub(crate) inboxes: Box<[Arc<Inbox>]>,
     pub(crate) directory: Directory,
+    /// Pushes that come from logs.
+    pub(crate) lanes: Lanes,
+    /// Which life of this comet it is.
+    pub(crate) incarnation: Incarnation,
     pub(crate) admission: Admission,
     /// Pushes to everyone that wait, one count for each worker.
     pub(crate) everyone: Box<[Share]>,
@@ -77,6 +82,8 @@ impl Shared {
             name,
             logic,
             owner: OnceLock::new(),
+            lanes: Lanes::default(),
+            incarnation: Incarnation(RandomState::new().hash_one(std::process::id())),
             directory: Directory::new(inboxes.len(), config.most_rooms()),
             admission: Admission::new(
                 if config.max_connections == 0 { usize::MAX } else { config.max_connections },

@@ -55,9 +55,11 @@ pub(crate) enum Lost {
     Closed,
     /// The server ended before the push had its turn.
     Draining,
+    /// Its time had come before its turn.
+    Expired,
 }
 
-const LOST_NAMES: [&str; 4] = ["overflow", "budget", "closed", "draining"];
+const LOST_NAMES: [&str; 5] = ["overflow", "budget", "closed", "draining", "expired"];
 
 /// Counters of one comet.
 #[derive(Debug, Default)]
@@ -73,6 +75,8 @@ pub(crate) struct Stats {
     pub(crate) pushes: AtomicU64,
     /// Pushes refused because a queue was full.
     pub(crate) pushes_refused: AtomicU64,
+    /// Deliveries that were to be made: the sum of those made, passed over, absent, lost, pulled and waiting.
+    pub(crate) due: AtomicU64,
     /// Pushes wholly written, once for each connection.
     pub(crate) delivered: AtomicU64,
     pub(crate) written_bytes: AtomicU64,
@@ -82,6 +86,12 @@ pub(crate) struct Stats {
     pub(crate) packets: AtomicU64,
     /// Pushes passed over because a connection does not take their operation.
     pub(crate) filtered: AtomicU64,
+    /// Keys of pushes that were not here.
+    pub(crate) absent: AtomicU64,
+    /// Pushes left to be pulled, as their receiver was behind.
+    pub(crate) pulled: AtomicU64,
+    /// Pushes that wait for a connection, once for each.
+    pub(crate) waiting: AtomicU64,
     lost: [AtomicU64; LOST_NAMES.len()],
     /// Connections that were put behind.
     pub(crate) behind: AtomicU64,
@@ -138,9 +148,14 @@ metrics! {
     PACKETS = "packets", "Packets from authenticated clients";
     PUSHES = "pushes", "Pushes taken from the API";
     PUSHES_REFUSED = "pushes_refused", "Pushes refused because a queue was full";
+    DUE = "due", "Deliveries that were to be made, one for each push and connection or key: delivered + filtered + absent + lost + pulled + waiting";
     DELIVERED = "delivered", "Pushes wholly written to a connection, once for each connection";
     LOST = "lost", "Pushes that did not reach a connection they were for, by reason";
     FILTERED = "filtered", "Pushes to a key, a user or everyone that a connection does not take the operation of";
+    ABSENT = "absent", "Keys of pushes that had no connection here";
+    PULLED = "pulled", "Pushes that their receivers were left to pull, being behind";
+    WAITING = "waiting", "Pushes that wait for a connection, once for each";
+    OPEN_POSITIONS = "lane_open", "Pushes from push logs that wait for some receiver";
     BEHIND = "behind", "Times that a connection was put behind, to pull what it missed";
     WRITTEN_BYTES = "written_bytes", "Bytes written to connections";
     WRITES = "writes", "System calls that wrote to connections";
@@ -169,8 +184,11 @@ impl Collector for Export {
         counter(PACKETS, load(&stats.packets))?;
         counter(PUSHES, load(&stats.pushes))?;
         counter(PUSHES_REFUSED, load(&stats.pushes_refused))?;
+        counter(DUE, load(&stats.due))?;
         counter(DELIVERED, load(&stats.delivered))?;
         counter(FILTERED, load(&stats.filtered))?;
+        counter(ABSENT, load(&stats.absent))?;
+        counter(PULLED, load(&stats.pulled))?;
         counter(BEHIND, load(&stats.behind))?;
         counter(WRITTEN_BYTES, load(&stats.written_bytes))?;
         counter(WRITES, load(&stats.writes))?;
@@ -181,6 +199,8 @@ impl Collector for Export {
         };
         gauge(OPEN, shared.admission.open())?;
         gauge(ROOMS, shared.directory.len())?;
+        gauge(WAITING, load(&stats.waiting) as usize)?;
+        gauge(OPEN_POSITIONS, shared.open_positions())?;
         gauge(OUTBOUND_BYTES, shared.outbound_bytes.load(Ordering::Relaxed))?;
 
         let mut by = |metric: Metric, kind, label: &'static str, rows: Vec<(String, u64)>| {

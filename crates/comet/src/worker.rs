@@ -52,11 +52,19 @@ enum Job {
 /// Counts of one turn, added to the shared ones at its end.
 #[derive(Debug, Default)]
 struct Tally {
+    /// Deliveries that were to be made; each then counts as one of the others, or waits.
+    due: u64,
     delivered: u64,
     bytes: u64,
     writes: u64,
     packets: u64,
     filtered: u64,
+    /// Keys that were not here.
+    absent: u64,
+    /// Pushes left for their receivers to pull.
+    pulled: u64,
+    /// Change in pushes that wait for connections.
+    waiting: isize,
     /// Change in bytes that wait for connections.
     outbound: isize,
     /// When the pushes that were just written had been accepted.
@@ -309,15 +317,23 @@ impl Worker {
             }
         }
         for (counter, value) in [
+            (&stats.due, &mut tally.due),
             (&stats.delivered, &mut tally.delivered),
             (&stats.written_bytes, &mut tally.bytes),
             (&stats.writes, &mut tally.writes),
             (&stats.packets, &mut tally.packets),
             (&stats.filtered, &mut tally.filtered),
+            (&stats.absent, &mut tally.absent),
+            (&stats.pulled, &mut tally.pulled),
         ] {
             if *value > 0 {
                 counter.fetch_add(std::mem::take(value), Ordering::Relaxed);
             }
+        }
+        if tally.waiting != 0 {
+            // Two's complement, as for the bytes.
+            let change = std::mem::take(&mut tally.waiting) as u64;
+            stats.waiting.fetch_add(change, Ordering::Relaxed);
         }
         if self.inbox.largest.load(Ordering::Relaxed) < self.largest {
             self.inbox.largest.store(self.largest, Ordering::Relaxed);

@@ -24,7 +24,9 @@ settings! {
         /// Most connections at once. At least 1; at most the files that are kept for them, see
         /// comet.max_connections.
         max_connections: usize = 4096,
-        /// Most devices, users or rooms in one push. At least 1.
+        /// Most devices, users or rooms in one push, and most rooms in one question for members. At least 1.
         receivers: usize = 10_000,
+        /// The environment that /goim/nodes/instances tells of every comet.
+        deploy_env: String = "dev".to_owned(),
     }
 }

@@ -24,7 +24,7 @@ pub use access::Keys;
 pub use config::Config;
 pub use health::{Alive, Ready};
 pub use metrics::{METRICS, Metric};
-pub use server::{Bound, Http, Names};
+pub use server::{Bound, Http, Names, Roles};
 
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,11 @@ impl Query {
         int(self.first(name), str::parse)
     }
 
+    /// The first value as a wide number; absent and empty are 0.
+    pub(crate) fn int64(&self, name: &str) -> Result<i64, String> {
+        int(self.first(name), str::parse)
+    }
+
     /// All values as numbers.
     pub(crate) fn int64s(&self, name: &str) -> Result<Vec<i64>, String> {
         self.all(name).map(|value| int(value, str::parse)).collect()

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anser_api::logic::PushApi;
+use anser_api::logic::{Advice, Directory, PushApi};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -43,6 +43,20 @@ pub struct Names {
     pub room: usize,
 }
 
+/// What the API stands on.
+pub struct Roles {
+    /// Takes the pushes.
+    pub push: Arc<dyn PushApi>,
+    /// Knows who is where.
+    pub directory: Arc<dyn Directory>,
+    /// What clients are told beside the addresses of comets.
+    pub advice: Advice,
+    /// The keys that are good, if the configuration asks for keys.
+    pub keys: Keys,
+    /// How long names may be.
+    pub names: Names,
+}
+
 /// The address is bound, and does not answer yet.
 #[derive(Debug)]
 pub struct Bound {
@@ -78,18 +92,11 @@ impl Bound {
         self.metrics.register(registry);
     }
 
-    /// Starts to answer: those who have one of `keys`, if the configuration asks for keys.
-    pub fn start(
-        self,
-        push: Arc<dyn PushApi>,
-        keys: Keys,
-        names: Names,
-        registry: Arc<Registry>,
-        alive: Alive,
-        ready: Ready,
-    ) -> Http {
+    /// Starts to answer.
+    pub fn start(self, roles: Roles, registry: Arc<Registry>, alive: Alive, ready: Ready) -> Http {
         let timeout = self.config.request_timeout.0;
-        let routes = self.routes(push, names).merge(health::routes(alive, ready, registry));
+        let keys = roles.keys.clone();
+        let routes = self.routes(roles).merge(health::routes(alive, ready, registry));
         let app = self.fence(routes, keys);
         let (stop, stopped) = watch::channel(());
         let slots = Arc::new(Semaphore::new(self.config.max_connections));
@@ -98,10 +105,18 @@ impl Bound {
         Http { stop, slots, max_connections: self.config.max_connections as u32 }
     }
 
-    /// What back ends call.
-    pub(crate) fn routes(&self, push: Arc<dyn PushApi>, names: Names) -> Router {
-        let Config { body, receivers, .. } = self.config;
-        let goim = Goim { push: push.clone(), max_body: body, max_receivers: receivers };
+    /// What back ends and clients call.
+    pub(crate) fn routes(&self, roles: Roles) -> Router {
+        let Config { body, receivers, ref deploy_env, .. } = self.config;
+        let Roles { push, directory, advice, names, .. } = roles;
+        let goim = Goim {
+            push: push.clone(),
+            directory,
+            advice: advice.into(),
+            deploy_env: deploy_env.as_str().into(),
+            max_body: body,
+            max_receivers: receivers,
+        };
         let limits = Limits { body, receivers, key: names.key, room: names.room };
         Router::new()
             .merge(goim::routes(goim))

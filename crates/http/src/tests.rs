@@ -7,11 +7,12 @@ mod pushes;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use anser_api::comet::PushError;
-use anser_api::id::Position;
+use anser_api::comet::{Away, PushError};
+use anser_api::id::{Key, Position, Room};
 use anser_api::job::Accepted;
-use anser_api::logic::{Audience, Push, PushApi};
+use anser_api::logic::{Advice, Audience, Backoff, Directory, Node, NodeState, Online, Place, Push, PushApi};
 use anser_api::{Answer, ready};
 use axum::Router;
 use axum::body::Body;
@@ -23,7 +24,7 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 
 use crate::access::{Keys, Peer};
-use crate::{Alive, Bound, Config, Names, Ready, health};
+use crate::{Alive, Bound, Config, Names, Ready, Roles, health};
 
 const KEY: &str = "anser_the-key-of-these-tests";
 
@@ -91,6 +92,50 @@ impl PushApi for Fake {
     }
 }
 
+/// Knows nobody.
+struct Nobody;
+
+impl Directory for Nobody {
+    fn locate(&self, keys: Vec<Key>) -> Answer<'_, Result<Vec<Place>, Away>> {
+        ready(Ok(vec![Place::Absent; keys.len()]))
+    }
+
+    fn online(&self) -> Answer<'_, Online> {
+        ready(Online::default())
+    }
+
+    fn largest_rooms(&self, _: String, _: usize) -> Answer<'_, Vec<(Room, u32)>> {
+        ready(Vec::new())
+    }
+
+    fn members(&self, rooms: Vec<Room>) -> Answer<'_, Vec<u32>> {
+        ready(vec![0; rooms.len()])
+    }
+
+    fn nodes(&self) -> Answer<'_, Vec<NodeState>> {
+        ready(Vec::new())
+    }
+
+    fn best_nodes(&self) -> Answer<'_, Vec<Node>> {
+        ready(Vec::new())
+    }
+}
+
+fn advice() -> Advice {
+    let (second, domain) = (Duration::from_secs(1), "comets.example".to_owned());
+    let backoff = Backoff { max_delay: second, base_delay: second, factor: 1.0, jitter: 0.0 };
+    Advice {
+        host_domain: domain.clone(),
+        domain,
+        tcp_port: 1,
+        ws_port: 2,
+        wss_port: 3,
+        heartbeat: second,
+        heartbeat_max: 2,
+        backoff,
+    }
+}
+
 /// The API on an address at which nobody knocks.
 struct Api {
     router: Router,
@@ -133,11 +178,14 @@ impl Api {
         bound.register(&mut registry);
         let registry = Arc::new(registry);
         let alive: Alive = Arc::new(|| Ok(()));
-        let routes = bound.routes(fake.clone(), Names { key: 20, room: 20 }).merge(health::routes(
-            alive,
-            Ready::default(),
-            registry.clone(),
-        ));
+        let roles = Roles {
+            push: fake.clone(),
+            directory: Arc::new(Nobody),
+            advice: advice(),
+            keys: Keys::default(),
+            names: Names { key: 20, room: 20 },
+        };
+        let routes = bound.routes(roles).merge(health::routes(alive, Ready::default(), registry.clone()));
         Self { router: bound.fence(routes, Keys::new([KEY, "the-second-key-of-all"])), fake, registry }
     }
 

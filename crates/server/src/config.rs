@@ -1,4 +1,4 @@
-//! The configuration: four sections of plain values, each declared beside the code that it configures.
+//! The configuration: six sections of plain values, each declared beside the code that it configures.
 //!
 //! - [`table`]: every section and key that there is, by name, and the nearest one to a wrong name.
 //! - [`layers`]: defaults, file, environment, flags; later ones win.
@@ -9,6 +9,8 @@
 
 use anser_api::settings;
 use serde::{Deserialize, Serialize};
+
+pub use crate::push_log::Store;
 
 pub mod check;
 pub mod layers;
@@ -32,6 +34,10 @@ pub struct Config {
     pub logic: anser_logic::Config,
     /// The HTTP API.
     pub http: anser_http::Config,
+    /// From the push log to the comets.
+    pub job: anser_job::Config,
+    /// The push log on disk.
+    pub store: Store,
     /// What the process says about itself.
     pub log: Log,
 }

@@ -15,6 +15,7 @@ pub mod failure;
 pub mod log;
 pub mod out;
 pub mod push_key;
+mod push_log;
 pub mod up;
 
 pub use config::Config;

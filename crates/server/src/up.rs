@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anser_comet::{Comet, StartError};
-use anser_http::{Http, Keys, Names, Ready};
+use anser_http::{Http, Keys, Names, Ready, Roles};
+use anser_job::Job;
 use anser_logic::Logic;
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::system::uname;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -21,7 +23,7 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::push_key::{self, Secret};
-use crate::{log, out};
+use crate::{log, out, push_log};
 
 /// Descriptors kept for everything that is no client, at least: listeners, the HTTP API, files.
 const SPARE_FILES: u64 = 512;
@@ -38,6 +40,9 @@ const FEW: usize = 1000;
 /// The data folder when no other is named.
 pub const DATA: &str = "./anser-data";
 
+/// How long the job may take to learn, after the edge has drained, what has been written.
+const JOB_LIMIT: Duration = Duration::from_secs(1);
+
 /// How long requests of the HTTP API may take to finish after the edge has drained.
 const HTTP_LIMIT: Duration = Duration::from_secs(2);
 
@@ -46,7 +51,7 @@ pub async fn run(config: Config, data: PathBuf, log: &log::Running) -> anyhow::R
     let mut signals = Signals::new()?;
     let _lock = lock(&data)?;
     let keys = if config.http.require_key { push_key::ensure(&data)? } else { Vec::new() };
-    let server = Server::start_with(config, &keys, |registry| log.register(registry))?;
+    let server = Server::start(config, &data, &keys, |registry| log.register(registry))?;
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data = %data.display(), "ready");
     if let Err(failure) = out::write(&server.greeting(&data, &keys)) {
         // It runs all the same; the log has the addresses.
@@ -81,9 +86,10 @@ pub async fn run(config: Config, data: PathBuf, log: &log::Running) -> anyhow::R
     }
 }
 
-/// A running server, every role in it. Tests and benches start it on ports of 0.
+/// A running server, every role in it.
 pub struct Server {
     comet: Arc<Comet>,
+    job: Arc<Job>,
     http: Http,
     ready: Ready,
     addresses: Addresses,
@@ -101,20 +107,19 @@ pub struct Addresses {
 }
 
 impl Server {
-    /// Binds every address, then starts every role. The push API wants one of `keys`, unless the
-    /// configuration says that it wants none. Must be called on a runtime.
-    pub fn start(config: Config, keys: &[Secret]) -> Result<Self, Failure> {
-        Self::start_with(config, keys, |_| {})
-    }
-
-    /// The same, with more metrics than those of the roles.
-    pub fn start_with(
+    /// Binds every address, then starts every role. Must be called on a runtime. The push API wants one of
+    /// `keys`, unless the configuration says that it wants none. `more` are metrics beyond those of the roles.
+    fn start(
         mut config: Config,
+        data: &Path,
         keys: &[Secret],
         more: impl FnOnce(&mut Registry),
     ) -> Result<Self, Failure> {
         let files = open_files();
         let spare = SPARE_FILES.max(files / 16);
+        if config.comet.name.is_empty() {
+            config.comet.name = uname().nodename().to_string_lossy().into_owned();
+        }
         config.comet.max_connections = connections(config.comet.max_connections, files.saturating_sub(spare));
         let for_http = usize::try_from(spare - OWN_FILES).unwrap_or(usize::MAX);
         config.http.max_connections = config.http.max_connections.min(for_http);
@@ -130,11 +135,20 @@ impl Server {
             http: http.address(),
         };
 
+        let push_log = Arc::new(push_log::open(&config.store, data)?);
+        let advice = config.logic.advice();
         let logic = Arc::new(Logic::new(config.logic, config.comet.room_name));
         let comet = Arc::new(comet.start(logic.clone(), Handle::current()).map_err(start_failure)?);
-        logic.set_comet(comet.clone());
+        let routes = vec![anser_job::Route { name: comet.name(), comet: comet.clone(), local: true }];
+        let job = Job::start(config.job, push_log.clone(), routes, logic.clone(), &Handle::current());
+        let job = Arc::new(job.map_err(|error| {
+            Failure::new(Exit::System, format!("cannot read the push log ({error})"), "look at the disk")
+        })?);
+        logic.set_job(job.clone());
         let mut registry = Registry::default();
         comet.register(&mut registry);
+        job.register(&mut registry);
+        push_log.register(&mut registry);
         logic.register(&mut registry);
         http.register(&mut registry);
         more(&mut registry);
@@ -147,7 +161,8 @@ impl Server {
             }
         });
         let keys = Keys::new(keys.iter().map(Secret::expose));
-        let http = http.start(logic, keys, names, Arc::new(registry), alive, ready.clone());
+        let roles = Roles { push: logic.clone(), directory: logic, advice, keys, names };
+        let http = http.start(roles, Arc::new(registry), alive, ready.clone());
         ready.set(true);
         let Addresses { tcp, websocket, http: api } = &addresses;
         info!(?tcp, ?websocket, http = %api, workers, max_connections, max_callers, open_files = files, "listening");
@@ -162,7 +177,7 @@ impl Server {
         if !require_key {
             warn!(address = %api, "whoever reaches this address may push to everyone, as http.require_key is false");
         }
-        Ok(Self { comet, http, ready, addresses })
+        Ok(Self { comet, job, http, ready, addresses })
     }
 
     /// Where it can be reached.
@@ -174,6 +189,7 @@ impl Server {
     pub async fn stop(self) {
         self.ready.set(false);
         self.comet.drain().await;
+        self.job.stop(JOB_LIMIT).await;
         self.http.stop(HTTP_LIMIT).await;
     }
 

@@ -18,7 +18,7 @@ use super::{Job, Worker};
 use crate::directory::Shared as SharedRoom;
 use crate::frame::{Batch, Push};
 use crate::inbox::Command;
-use crate::outbound::{Entry, Outbound};
+use crate::outbound::{Entry, Flushed, Outbound};
 use crate::stats::Lost;
 use crate::transport::Transport;
 
@@ -78,9 +78,17 @@ impl Worker {
         while sends < TURN_SENDS {
             if let Some((keys, at, push)) = self.keyed.take() {
                 let upto = keys.len().min(at + TURN_SENDS - sends);
+                let expired = push.has_expired();
+                self.tally.due += (upto - at) as u64;
                 for key in &keys[at..upto] {
-                    let Some(slot) = self.find(key) else { continue };
-                    if self.takes(slot, push.op) {
+                    let Some(slot) = self.find(key) else {
+                        self.tally.absent += 1;
+                        push.absent(key);
+                        continue;
+                    };
+                    if expired {
+                        self.shared.stats.lost(Lost::Expired, 1);
+                    } else if self.takes(slot, push.op) {
                         self.offer(slot, &push);
                         self.touch(slot);
                     } else {
@@ -121,6 +129,13 @@ impl Worker {
         }
         let index = share.index.load(Ordering::Relaxed);
         let Some(room) = self.rooms.get_mut(index) else { return };
+        if push.has_expired() {
+            let members = room.members.len() as u64;
+            release(share, &[push]);
+            self.tally.due += members;
+            self.shared.stats.lost(Lost::Expired, members);
+            return;
+        }
         let deliveries = room.push(push);
         if !std::mem::replace(&mut room.queued, true) {
             self.jobs.push_back(Job::Room(self.rooms.handle(index)));
@@ -229,6 +244,7 @@ impl Worker {
             if self.takes(slot, op) {
                 slots.push(slot);
             } else if self.is_online(slot) {
+                self.tally.due += batch.pushes.len() as u64;
                 self.tally.filtered += batch.pushes.len() as u64;
             }
         }
@@ -269,6 +285,7 @@ impl Worker {
                 if self.takes(paced.next, paced.push.op) {
                     slots.push(paced.next);
                 } else if self.is_online(paced.next) {
+                    self.tally.due += 1;
                     self.tally.filtered += 1;
                 }
                 paced.next += 1;
@@ -330,6 +347,7 @@ impl Worker {
             release(&self.shared.paced[self.id], &[paced.push]);
         }
         self.jobs.clear();
+        self.tally.due += lost;
         self.shared.stats.lost(Lost::Draining, lost);
     }
 
@@ -341,6 +359,7 @@ impl Worker {
     /// Writes a batch to each of `slots`.
     fn serve(&mut self, slots: &[u32], batch: &mut Batch) {
         let mut whole = 0;
+        self.tally.due += (slots.len() * batch.pushes.len()) as u64;
         for slot in slots {
             whole += u64::from(self.serve_one(*slot, batch));
         }
@@ -356,11 +375,12 @@ impl Worker {
     /// Writes a batch to one connection: in one system call when nothing waits for it. Whether that was
     /// all; what was not is in its queue, or lost and counted.
     fn serve_one(&mut self, slot: u32, batch: &mut Batch) -> bool {
-        let Some(channel) = self.channels.get_mut(slot) else { return false };
-        let split = channel.one_write_per_packet && batch.pushes.len() > 1;
-        if channel.wire.is_closing() {
+        let Some(channel) = self.channels.get_mut(slot).filter(|channel| !channel.wire.is_closing()) else {
+            // It went while others were being served.
+            self.shared.stats.lost(Lost::Closed, batch.pushes.len() as u64);
             return false;
-        }
+        };
+        let split = channel.one_write_per_packet && batch.pushes.len() > 1;
         let simple = channel.outbound.is_none() && !batch.is_pullable() && !split;
         if !simple || matches!(channel.transport, Transport::Foreign(_)) {
             for push in &batch.pushes {
@@ -413,6 +433,7 @@ impl Worker {
         let websocket = channel.wire.is_websocket();
         let pull = push.on_overflow == OnOverflow::Pull;
         if pull && channel.flow == Flow::Behind {
+            self.tally.pulled += 1;
             return;
         }
         let len = push.bytes(websocket).len();
@@ -434,8 +455,10 @@ impl Worker {
         };
         if taken {
             self.tally.outbound += len as isize;
+            self.tally.waiting += 1;
             self.largest = self.largest.max(outbound.bytes());
         } else if pull {
+            self.tally.pulled += 1;
             self.fall_behind(slot);
         } else {
             channel.dropped = channel.dropped.saturating_add(1);
@@ -455,8 +478,10 @@ impl Worker {
         let websocket = channel.wire.is_websocket();
         if let Some(outbound) = &mut channel.outbound {
             let before = outbound.bytes();
-            outbound.discard_pullable(websocket);
+            let gone = outbound.discard_pullable(websocket);
             self.tally.outbound += outbound.bytes() as isize - before as isize;
+            self.tally.waiting -= gone as isize;
+            self.tally.pulled += gone;
         }
         self.notice(slot, operation::BEHIND, b"");
     }
@@ -531,15 +556,21 @@ impl Worker {
         let websocket = channel.wire.is_websocket();
         let split = channel.one_write_per_packet;
         let before = outbound.bytes();
-        let result = outbound.flush(&mut channel.transport, websocket, split, &mut self.tally.accepted);
+        let expired = outbound.discard_expired(websocket);
+        self.tally.waiting -= expired as isize;
+        self.shared.stats.lost(Lost::Expired, expired);
+        let mut flushed = Flushed::default();
+        let accepted = &mut self.tally.accepted;
+        let result = outbound.flush(&mut channel.transport, websocket, split, accepted, &mut flushed);
         self.tally.outbound += outbound.bytes() as isize - before as isize;
-        let Ok(flushed) = result else {
-            self.remove(slot, "peer");
-            return;
-        };
         self.tally.delivered += flushed.pushes;
+        self.tally.waiting -= flushed.pushes as isize;
         self.tally.bytes += flushed.bytes as u64;
         self.tally.writes += flushed.writes;
+        if result.is_err() {
+            self.remove(slot, "peer");
+            return;
+        }
         channel.blocked = flushed.blocked;
         if flushed.blocked {
             return;

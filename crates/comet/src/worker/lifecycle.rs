@@ -320,6 +320,7 @@ impl Worker {
             let before = outbound.bytes();
             let lost = outbound.discard_all(channel.wire.is_websocket());
             self.tally.outbound += outbound.bytes() as isize - before as isize;
+            self.tally.waiting -= lost as isize;
             self.shared.stats.lost(Lost::Closed, lost);
         }
         if !last.is_empty() {
@@ -398,6 +399,7 @@ impl Worker {
         }
         if let Some(outbound) = &channel.outbound {
             self.tally.outbound -= outbound.bytes() as isize;
+            self.tally.waiting -= outbound.pushes() as isize;
             self.shared.stats.lost(lost, outbound.pushes());
             if let (Transport::Local(socket), Lost::Budget) = (&channel.transport, lost) {
                 crate::socket::abort_on_close(socket);

@@ -12,8 +12,16 @@ use super::problem::{Origin, Problem};
 use super::table::Key;
 
 /// What can be logged by name.
-const CRATES: [&str; 6] =
-    ["anser_api", "anser_comet", "anser_http", "anser_logic", "anser_server", "anser_wire"];
+const CRATES: [&str; 8] = [
+    "anser_api",
+    "anser_comet",
+    "anser_http",
+    "anser_job",
+    "anser_logic",
+    "anser_server",
+    "anser_store",
+    "anser_wire",
+];
 
 /// Something in a configuration that would not work, or not as its author thinks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +50,8 @@ impl Config {
     /// All that is wrong with it.
     pub fn check(&self) -> Vec<Complaint> {
         let mut complaints = self.bounds();
+        complaints.extend(self.factors());
+        complaints.extend(self.silence());
         complaints.extend(self.listeners());
         complaints.extend(self.open_doors());
         complaints.extend(self.filter());
@@ -49,14 +59,23 @@ impl Config {
     }
 
     fn bounds(&self) -> Vec<Complaint> {
-        let Self { comet, logic, http, .. } = self;
+        let Self { comet, logic, http, job, store, .. } = self;
         let day = Span::secs(24 * 3600);
         let spans = [
             ("comet.handshake_timeout", comet.handshake_timeout, Span::millis(100)..=day),
             ("comet.drain_limit", comet.drain_limit, Span::secs(1)..=day),
             ("comet.drain_spread", comet.drain_spread, Span::millis(0)..=day),
             ("comet.user_timeout", comet.user_timeout, Span::secs(1)..=day),
+            ("comet.renew", comet.renew, Span::millis(100)..=day),
             ("logic.heartbeat", logic.heartbeat, Span::secs(1)..=day),
+            ("logic.comet_silence", logic.comet_silence, Span::secs(1)..=day),
+            ("logic.settle", logic.settle, Span::millis(0)..=day),
+            ("logic.backoff_max_delay", logic.backoff_max_delay, Span::millis(0)..=day),
+            ("logic.backoff_base_delay", logic.backoff_base_delay, Span::millis(0)..=day),
+            ("job.patience", job.patience, Span::secs(1)..=day),
+            ("job.return_within", job.return_within, Span::secs(1)..=day),
+            ("job.idempotency", job.idempotency, Span::secs(60)..=Span::secs(7 * 24 * 3600)),
+            ("store.retention", store.retention, Span::millis(0)..=Span::secs(365 * 24 * 3600)),
             ("http.request_timeout", http.request_timeout, Span::millis(100)..=day),
         ];
         let numbers = [
@@ -81,6 +100,13 @@ impl Config {
             ("comet.workers", comet.workers, 0..=1024),
             ("comet.upgrade_head", comet.upgrade_head, 512..=1 << 20),
             ("comet.push_body", comet.push_body, 1..=1 << 30),
+            ("job.lane", job.lane, 1..=1 << 24),
+            ("job.lane_bytes", job.lane_bytes, 1..=usize::MAX),
+            ("job.returning", job.returning, 1..=1 << 24),
+            ("job.idempotency_keys", job.idempotency_keys, 1..=1 << 24),
+            ("store.segment_bytes", store.segment_bytes as usize, 64 << 10..=256 << 20),
+            ("store.pending_bytes", store.pending_bytes, 64 << 10..=256 << 20),
+            ("store.max_bytes", store.max_bytes as usize, store.retention_bytes as usize..=usize::MAX),
             ("http.body", http.body, 1..=1 << 30),
             ("http.max_connections", http.max_connections, 1..=1 << 20),
             ("http.receivers", http.receivers, 1..=usize::MAX),
@@ -114,6 +140,36 @@ impl Config {
             },
         );
         spans.chain(numbers).collect()
+    }
+
+    /// Bounds of numbers that are not whole.
+    fn factors(&self) -> Vec<Complaint> {
+        let logic = &self.logic;
+        let factors = [
+            ("logic.region_weight", logic.region_weight, 0.001..=1000.0),
+            ("logic.backoff_factor", logic.backoff_factor, 0.0..=1000.0),
+            ("logic.backoff_jitter", logic.backoff_jitter, 0.0..=1000.0),
+        ];
+        let wrong = factors.into_iter().filter(|(_, value, bounds)| !bounds.contains(value));
+        wrong
+            .map(|(key, value, bounds)| {
+                let (least, most) = bounds.into_inner();
+                let remedy = format!("set a number from {least} to {most}");
+                Complaint::new(key, format!("{key} = {value} is out of its bounds"), remedy)
+            })
+            .collect()
+    }
+
+    /// A comet that renews as it should must not be taken for dead.
+    fn silence(&self) -> Option<Complaint> {
+        let (renew, silence) = (self.comet.renew, self.logic.comet_silence);
+        (silence.0 < renew.0 * 2).then(|| {
+            let what = format!(
+                "logic.comet_silence = \"{silence}\" takes comets for dead that renew every \"{renew}\", as \
+                 comet.renew says"
+            );
+            Complaint::new("logic.comet_silence", what, format!("set at least \"{}\"", Span(renew.0 * 2)))
+        })
     }
 
     /// Every address, with the key that names it.

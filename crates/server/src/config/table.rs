@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use strsim::damerau_levenshtein;
 
-use super::Log;
+use super::{Log, Store};
 
 /// The sections, in the order of the file.
 pub const SECTIONS: &[Section] = &[
@@ -26,6 +26,12 @@ pub const SECTIONS: &[Section] = &[
         "The HTTP API for back ends, health and metrics.",
         anser_http::Config::SETTINGS,
     ),
+    Section::of::<anser_job::Config>(
+        "job",
+        "From the push log to the comets: lanes, patience, repetitions.",
+        anser_job::Config::SETTINGS,
+    ),
+    Section::of::<Store>("store", "The push log on disk.", Store::SETTINGS),
     Section::of::<Log>("log", "What the process says about itself.", Log::SETTINGS),
 ];
 

@@ -10,6 +10,20 @@ fn bounds() {
         ("comet.drain_limit=999ms", "comet.drain_limit = \"999ms\" is too short: set at least \"1s\""),
         ("logic.heartbeat=25h", "logic.heartbeat = \"25h\" is too long: set at most \"24h\""),
         ("logic.heartbeat_max=0", "logic.heartbeat_max = 0 is too small: set at least 1"),
+        ("comet.renew=99ms", "comet.renew = \"99ms\" is too short: set at least \"100ms\""),
+        (
+            "logic.region_weight=0",
+            "logic.region_weight = 0 is out of its bounds: set a number from 0.001 to 1000",
+        ),
+        (
+            "logic.backoff_factor=nan",
+            "logic.backoff_factor = NaN is out of its bounds: set a number from 0 to 1000",
+        ),
+        (
+            "logic.comet_silence=19s",
+            "logic.comet_silence = \"19s\" takes comets for dead that renew every \"10s\", as comet.renew \
+             says: set at least \"20s\"",
+        ),
         ("comet.body=15", "comet.body = 15 is too small: set at least 16"),
         ("comet.user_timeout=0ms", "comet.user_timeout = \"0ms\" is too short: set at least \"1s\""),
         ("comet.workers=1025", "comet.workers = 1025 is too large: set at most 1024"),
@@ -42,7 +56,8 @@ fn bounds() {
     }
     let least = "[comet]\nhandshake_timeout = \"100ms\"\ndrain_limit = \"1s\"\nbody = 16\nqueue = \
     1\nroom_queue = 1\n\
-                 commands = 64\nsend_buffer = 2048\n[logic]\nheartbeat_max = 1\n";
+                 commands = 64\nsend_buffer = 2048\nrenew = \"500ms\"\n[logic]\nheartbeat_max = 1\n\
+                 comet_silence = \"1s\"\nsettle = \"0ms\"\n";
     load(least, &[], &[]).unwrap();
     for filter in ["info", "WARN", "info,anser_comet::worker=debug,hyper=off", "off"] {
         load("", &[], &[&format!("log.filter={filter}")]).unwrap();

@@ -1,0 +1,102 @@
+//! What waits for keys to come back: pushes for keys on a comet that died or is away.
+//!
+//! As long as a key has something here, what comes for it later waits behind that.
+
+use std::collections::{HashMap, VecDeque};
+
+use anser_api::id::{Incarnation, Key};
+use tokio::time::Instant;
+
+use crate::lane::Item;
+
+/// A push for one key.
+#[derive(Debug)]
+pub(crate) struct Stray {
+    pub(crate) item: Item,
+    pub(crate) until: Instant,
+    /// The lane that it was in, and the life of the comet there, if that may have taken it.
+    pub(crate) origin: Option<(usize, Incarnation)>,
+}
+
+/// Pushes by key, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Returning {
+    by_key: HashMap<Key, VecDeque<Stray>>,
+    /// The keys, to be looked for in turn.
+    turn: VecDeque<Key>,
+    count: usize,
+}
+
+impl Returning {
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(crate) fn has(&self, key: &Key) -> bool {
+        self.by_key.contains_key(key)
+    }
+
+    pub(crate) fn push(&mut self, key: Key, stray: Stray) {
+        self.count += 1;
+        let strays = self.by_key.entry(key.clone()).or_default();
+        if strays.is_empty() {
+            self.turn.push_back(key);
+        }
+        strays.push_back(stray);
+    }
+
+    /// All that waits for a key.
+    pub(crate) fn take(&mut self, key: &Key) -> VecDeque<Stray> {
+        let strays = self.by_key.remove(key).unwrap_or_default();
+        self.count -= strays.len();
+        strays
+    }
+
+    /// The next keys to look for.
+    pub(crate) fn next(&mut self, most: usize) -> Vec<Key> {
+        let mut keys = Vec::new();
+        for _ in 0..self.turn.len() {
+            if keys.len() >= most {
+                break;
+            }
+            let Some(key) = self.turn.pop_front() else { break };
+            if self.by_key.contains_key(&key) {
+                keys.push(key.clone());
+                self.turn.push_back(key);
+            }
+        }
+        keys
+    }
+
+    /// Keys that have something of this lane first.
+    pub(crate) fn of_lane(&self, lane: usize) -> Vec<Key> {
+        let own = |strays: &VecDeque<Stray>| {
+            strays.front().is_some_and(|stray| stray.origin.is_some_and(|(own, _)| own == lane))
+        };
+        self.by_key.iter().filter(|(_, strays)| own(strays)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Takes out what has waited for too long, or has expired.
+    pub(crate) fn overdue(&mut self) -> Vec<Stray> {
+        let now = Instant::now();
+        let mut gone = Vec::new();
+        self.by_key.retain(|_, strays| {
+            let mut kept = VecDeque::with_capacity(strays.len());
+            for stray in strays.drain(..) {
+                if stray.until <= now || stray.item.message.has_expired() {
+                    gone.push(stray);
+                } else {
+                    kept.push_back(stray);
+                }
+            }
+            *strays = kept;
+            !strays.is_empty()
+        });
+        self.count -= gone.len();
+        gone
+    }
+}
