@@ -51,6 +51,65 @@ fn every_target_is_reached() {
     assert_eq!(client.push(), (1000, "both".to_owned()));
 }
 
+/// Who is there is counted, and each message has a number of its own.
+#[test]
+fn receivers_are_counted() {
+    let cluster = Cluster::start(&[]);
+    let _clients = [("a", 7), ("b", 7), ("c", 8)].map(|(key, mid)| {
+        cluster.login(Transport::Tcp, &format!(r#"{{"mid":{mid},"key":"{key}","accepts":[1000]}}"#))
+    });
+    let mut api = cluster.api();
+    let mut ids = Vec::new();
+    for (to, connections, absent) in [
+        (json!({"devices": ["a", "b", "nobody"]}), json!(2), json!(1)),
+        (json!({"users": [7, 8, 9]}), json!(3), json!(1)),
+        (json!({"users": [9]}), json!(0), json!(1)),
+        (json!({"all": {}}), Value::Null, Value::Null),
+    ] {
+        let answer = push(&mut api, &to, "x");
+        let message = &answer["messages"][0];
+        assert_eq!((&message["connections"], &message["absent"]), (&connections, &absent), "{to}");
+        ids.push(message["id"].as_str().unwrap().parse::<u64>().unwrap());
+    }
+    assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+}
+
+/// A request that is repeated with its key is answered like the first, and pushed once, also by a server
+/// that has started again in between.
+#[test]
+fn a_repeated_request_is_pushed_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::builder().data(folder.path()).start();
+    let token = r#"{"key":"phone-7","room_id":"live://1","accepts":[1000]}"#;
+    let mut client = cluster.login(Transport::Tcp, token);
+    let body = json!({"to": {"rooms": ["live://1", "live://2"]}, "operation": 1000, "body": "once"});
+    let key = ("Idempotency-Key", "order-7-paid");
+    let (_, first) = send(&mut cluster.api(), &[key], &body);
+    let check = |cluster: &Cluster| {
+        let (status, again) = send(&mut cluster.api(), &[key], &body);
+        assert_eq!(status, 200, "{again}");
+        for n in [0, 1] {
+            assert_eq!(again["messages"][n]["id"], first["messages"][n]["id"]);
+            assert_eq!(
+                (&first["messages"][n]["repeated"], &again["messages"][n]["repeated"]),
+                (&json!(false), &json!(true))
+            );
+        }
+        let other = json!({"to": {"rooms": ["live://1", "live://2"]}, "operation": 1000, "body": "twice"});
+        let (status, conflict) = send(&mut cluster.api(), &[key], &other);
+        assert_eq!((status, &conflict["type"]), (422, &json!("/problems/idempotency-conflict")));
+    };
+    check(&cluster);
+    cluster.push_keys(&["phone-7"], 1000, "last");
+    assert_eq!(client.push(), (1000, "once".to_owned()));
+    assert_eq!(client.push(), (1000, "last".to_owned()));
+    drop(client);
+    cluster.signal(rustix::process::Signal::KILL);
+    cluster.wait();
+    let cluster = Cluster::builder().data(folder.path()).start();
+    check(&cluster);
+}
+
 /// What is over when it would be written is not written.
 #[test]
 fn an_end_in_the_past_is_refused() {
