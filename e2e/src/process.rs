@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,6 +71,18 @@ impl Process {
     pub fn run(arguments: &[impl AsRef<str>]) -> Ended {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         Self::spawn(folder.path(), arguments).wait()
+    }
+
+    /// The same as another user, in a folder that this one may look into. None if that user may not look
+    /// into the folder of the binary. Only root can do this.
+    pub fn run_as(user: u32, folder: &Path, arguments: &[impl AsRef<str>]) -> Option<Ended> {
+        let mut probe = Command::new(binary());
+        probe.uid(user).gid(user).arg("--version").current_dir(folder).stdout(Stdio::null());
+        probe.status().is_ok_and(|status| status.success()).then(|| {
+            let mut command = Command::new(binary());
+            command.uid(user).gid(user);
+            Self::start(command, folder, arguments).wait()
+        })
     }
 
     fn start(mut command: Command, folder: &Path, arguments: &[impl AsRef<str>]) -> Self {

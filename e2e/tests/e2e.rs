@@ -3,7 +3,10 @@
 mod e2e {
     mod api_v1;
     mod bad_input;
+    mod deploy;
+    mod doctor;
     mod drain;
+    mod goim_routes;
     mod many;
     mod operator;
     mod overflow;

@@ -104,6 +104,9 @@ pub struct Batch {
     pub log: LogId,
     /// All below is done with: no parcel of it will come again.
     pub done: Position,
+    /// Positions that did not come in their order although later ones do, below the last of `parcels`: they
+    /// wait behind others for the same room, or come late. Rising.
+    pub held: Vec<Position>,
     /// The parcels.
     pub parcels: Vec<Parcel>,
 }

@@ -173,7 +173,7 @@ impl Acceptor {
             self.shared.stats.refused(name);
             if let Some(unsaid) = self.refusals.may_speak(Instant::now()) {
                 let open = self.shared.admission.open();
-                warn!(%remote, limit = %format_args!("comet.{name}"), open, unsaid, "refused a connection");
+                warn!(%remote, limit = %format_args!("comet.{name}"), open, unsaid, "refused a connection: a limit is reached");
             }
             abort_on_close(&socket);
             return;

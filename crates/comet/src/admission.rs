@@ -64,6 +64,11 @@ impl Admission {
         }
     }
 
+    /// Addresses that connections come from.
+    pub(crate) fn addresses(&self) -> usize {
+        self.by_ip().len()
+    }
+
     /// Connections that are open, authenticated or not.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)

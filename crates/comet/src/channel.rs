@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anser_api::comet::Flow;
-use anser_api::id::Session;
+use anser_api::id::{Session, UserId};
 use anser_wire::server::Connection;
 use smallvec::SmallVec;
 
@@ -28,6 +28,8 @@ pub(crate) struct Channel {
     pub(crate) transport: Transport,
     /// Who it is, once authenticated.
     pub(crate) session: Option<Session>,
+    /// The user behind it, if any.
+    pub(crate) user: Option<UserId>,
     /// The operations it takes, sorted.
     pub(crate) accepts: SmallVec<[i32; 4]>,
     pub(crate) rooms: SmallVec<[Membership; 1]>,
@@ -65,6 +67,7 @@ impl Channel {
             wire,
             transport,
             session: None,
+            user: None,
             accepts: SmallVec::new(),
             rooms: SmallVec::new(),
             outbound: None,

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::foreign::{Attached, Foreign};
 use crate::inbox::{Control, Inbox};
 use crate::login;
+use crate::renewal;
 use crate::shared::Shared;
 use crate::socket;
 use crate::stats::{Export, Snapshot};
@@ -117,6 +118,7 @@ impl Bound {
             let worker = Worker::new(id, poll, shared.clone());
             comet.spawn(format!("comet-{id}"), || worker.run())?;
         }
+        renewal::start(&shared);
         comet.spawn("comet-accept".into(), || acceptor.run())?;
         Ok(comet)
     }
@@ -229,11 +231,13 @@ impl Comet {
         }
         self.shared.ended.store(true, Ordering::SeqCst);
         self.shared.sweep().await;
+        renewal::say_last(&self.shared).await;
     }
 
     fn begin_drain(&self) {
         if !self.shared.draining.swap(true, Ordering::SeqCst) {
             self.stop.stop();
+            self.shared.renewals.drain();
             for inbox in &self.shared.inboxes {
                 inbox.ring();
             }

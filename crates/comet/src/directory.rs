@@ -37,13 +37,21 @@ pub(crate) struct Shared {
     pub(crate) name: Room,
     /// One for each worker.
     pub(crate) shares: Box<[Share]>,
+    /// Members on other comets, as logic last said. Those keep no room alive here.
+    pub(crate) elsewhere: AtomicU32,
     /// Held while a push is queued, so that all workers get the room's pushes in one order.
     pub(crate) order: Mutex<()>,
 }
 
 impl Shared {
-    pub(crate) fn online(&self) -> u32 {
+    /// Members here.
+    fn members(&self) -> u32 {
         self.shares.iter().map(|share| share.members.load(Ordering::Acquire)).sum()
+    }
+
+    /// Members on all comets.
+    pub(crate) fn online(&self) -> u32 {
+        self.members().saturating_add(self.elsewhere.load(Ordering::Relaxed))
     }
 }
 
@@ -88,7 +96,12 @@ impl Directory {
                     return None;
                 }
                 let shares = (0..self.workers).map(|_| Share::default()).collect();
-                let shared = Arc::new(Shared { name: room.clone(), shares, order: Mutex::default() });
+                let shared = Arc::new(Shared {
+                    name: room.clone(),
+                    shares,
+                    elsewhere: AtomicU32::new(0),
+                    order: Mutex::default(),
+                });
                 entry.insert(shared).clone()
             }
         };
@@ -101,10 +114,20 @@ impl Directory {
     pub(crate) fn leave(&self, room: &Arc<Shared>, worker: usize) {
         let mut shard = self.shard(&room.name);
         room.shares[worker].members.fetch_sub(1, Ordering::AcqRel);
-        if room.online() == 0 {
+        if room.members() == 0 {
             shard.remove(&room.name);
             self.rooms.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// All rooms with their members here. Each lock is held for one part of them.
+    pub(crate) fn list(&self) -> Vec<(Room, u32)> {
+        let mut rooms = Vec::with_capacity(self.len());
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            rooms.extend(shard.values().map(|room| (room.name.clone(), room.members())));
+        }
+        rooms
     }
 
     /// How many rooms have members.

@@ -9,12 +9,14 @@ use anser_api::id::{Key, Session};
 use anser_api::logic::{Connected, Refused};
 use anser_wire::packet::Header;
 use crossbeam_queue::ArrayQueue;
+use tokio::sync::oneshot;
 
 use crate::acceptor::Accepted;
 use crate::channel::Channel;
 use crate::directory;
 use crate::foreign::Attached;
 use crate::frame::Push;
+use crate::renewal::Page;
 use crate::slab::Handle;
 
 /// Commands that concern connections. They come from inside, so their number is bounded by the number
@@ -35,6 +37,8 @@ pub(crate) enum Control {
     Writable(Handle),
     /// Such a transport is gone.
     Detach(Handle),
+    /// Logic wants to know who is connected, from this slot on.
+    Sessions { from: u32, answer: oneshot::Sender<Page> },
 }
 
 /// A connection on its way to the worker of its key.

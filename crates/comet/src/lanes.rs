@@ -143,6 +143,24 @@ impl Lane {
         Some(Ticket { lane: self.clone(), position })
     }
 
+    /// Notes that a position comes later than its place. Always true.
+    fn hold(&self, position: Position) -> bool {
+        let mut state = self.state();
+        if state.seen.is_none_or(|seen| position > seen) {
+            state.seen = Some(position);
+            state.missing.insert(position);
+        }
+        true
+    }
+
+    /// Takes out of `keys` those that got this position late.
+    fn without_late(&self, position: Position, keys: &mut Vec<Key>) {
+        let state = self.state();
+        if !state.late.is_empty() {
+            keys.retain(|key| !state.late.contains(&(position, key.clone())));
+        }
+    }
+
     /// Notes whether a parcel was taken.
     fn note(&self, position: Position, late: Option<Key>, taken: bool) {
         let mut state = self.state();
@@ -214,10 +232,18 @@ impl Shared {
     }
 
     pub(crate) fn take(&self, batch: Batch) -> Result<Taken, Away> {
-        let Batch { log, done, parcels } = batch;
+        let Batch { log, done, held, parcels } = batch;
         let lane = self.lanes.get(log).ok_or_else(|| Away("the lane is not open here".to_owned()))?;
+        let mut held = held.into_iter().peekable();
         let mut full = HashMap::new();
-        let outcomes = parcels.into_iter().map(|parcel| self.take_one(&lane, parcel, &mut full)).collect();
+        let take = |parcel: Parcel| {
+            while !parcel.late
+                && held.next_if(|held| *held <= parcel.position).is_some_and(|held| lane.hold(held))
+            {
+            }
+            self.take_one(&lane, parcel, &mut full)
+        };
+        let outcomes = parcels.into_iter().map(take).collect();
         let mut state = lane.state();
         state.prune(done);
         state.heard = Some(Instant::now());
@@ -233,12 +259,21 @@ impl Shared {
         parcel: Parcel,
         full: &mut HashMap<Option<Room>, Duration>,
     ) -> Outcome {
-        let Parcel { position, late, push } = parcel;
+        let Parcel { position, late, mut push } = parcel;
         let key = match (&push.target, late) {
             (Target::Keys(keys), true) => keys.first().cloned(),
             _ => None,
         };
         let Some(ticket) = lane.admit(position, key.as_ref()) else { return Outcome::Queued };
+        if let (Target::Keys(keys), false) = (&mut push.target, late) {
+            // What was held back may have come to some of its keys by itself.
+            lane.without_late(position, keys);
+            if keys.is_empty() {
+                drop(ticket);
+                lane.note(position, None, true);
+                return Outcome::Queued;
+            }
+        }
         let room = match &push.target {
             Target::Room(room) => Some(room.clone()),
             Target::Keys(_) | Target::All { .. } => None,

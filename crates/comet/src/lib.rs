@@ -8,7 +8,8 @@
 //!
 //! Where to read: `worker` (the loop, and under it clients, deliveries, comings and goings), `inbox`
 //! (what reaches it), `channel` and `outbound` (one connection), `directory` (rooms as all workers see
-//! them), `acceptor` and `admission` (who gets in), `lanes` (pushes from a log), `foreign` (connections without a socket).
+//! them), `acceptor` and `admission` (who gets in), `lanes` (pushes from a log), `foreign` (connections
+//! without a socket), `renewal` (what logic is told of all this).
 
 mod acceptor;
 mod admission;
@@ -24,6 +25,7 @@ mod login;
 mod outbound;
 mod push;
 mod quiet;
+mod renewal;
 mod shared;
 mod slab;
 mod socket;

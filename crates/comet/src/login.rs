@@ -5,10 +5,10 @@
 //! there. So neither workers nor tasks grow in number with the load.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anser_api::Answer;
 use anser_api::logic::{Connected, Refused};
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::inbox::Control;
+use crate::quiet::Quiet;
 use crate::shared::Shared;
 use crate::slab::Handle;
 
@@ -58,11 +59,12 @@ pub(crate) fn try_now<T>(answer: &mut Answer<'static, T>) -> Option<T> {
 pub(crate) fn start(runtime: &tokio::runtime::Handle) -> mpsc::Sender<Question> {
     let (sender, mut questions) = mpsc::channel(WAITING);
     runtime.spawn(async move {
+        let quiet = Arc::new(Mutex::new(Quiet::default()));
         let mut out = JoinSet::new();
         loop {
             tokio::select! {
                 question = questions.recv(), if out.len() < OUTSTANDING => match question {
-                    Some(question) => { out.spawn(ask(question)); }
+                    Some(question) => { out.spawn(ask(question, quiet.clone())); }
                     None => break,
                 },
                 Some(_) = out.join_next() => {}
@@ -73,11 +75,17 @@ pub(crate) fn start(runtime: &tokio::runtime::Handle) -> mpsc::Sender<Question> 
     sender
 }
 
-async fn ask(question: Question) {
+async fn ask(question: Question, quiet: Arc<Mutex<Quiet>>) {
     match question {
         Question::News(answer) => {
             if timeout(PATIENCE, answer).await.is_err() {
-                warn!("another role does not answer: it was not told of the end of a connection");
+                let unsaid = quiet.lock().unwrap_or_else(PoisonError::into_inner).may_speak(Instant::now());
+                if let Some(unsaid) = unsaid {
+                    warn!(
+                        unsaid,
+                        "logic does not answer: it was not told of the end of a connection, or of a packet"
+                    );
+                }
             }
         }
         Question::Login { answer, shared, worker, handle, auth } => {

@@ -4,7 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anser_api::id::{CometName, Incarnation, Key};
 use anser_api::logic::Logic;
@@ -20,12 +20,15 @@ use crate::inbox::{Control, Inbox};
 use crate::lanes::Lanes;
 use crate::login::Question;
 use crate::quiet::Quiet;
+use crate::renewal::Renewals;
 use crate::stats::Stats;
 
 pub(crate) struct Shared {
     pub(crate) config: Config,
     /// Its name in the cluster.
     pub(crate) name: CometName,
+    /// Which life of it this is, by chance.
+    pub(crate) incarnation: Incarnation,
     pub(crate) limits: Limits,
     pub(crate) logic: Arc<dyn Logic>,
     /// The owner of pullable data, once there is one.
@@ -34,8 +37,7 @@ pub(crate) struct Shared {
     pub(crate) directory: Directory,
     /// Pushes that come from logs.
     pub(crate) lanes: Lanes,
-    /// Which life of this comet it is.
-    pub(crate) incarnation: Incarnation,
+    pub(crate) renewals: Renewals,
     pub(crate) admission: Admission,
     /// Pushes to everyone that wait, one count for each worker.
     pub(crate) everyone: Box<[Share]>,
@@ -80,11 +82,12 @@ impl Shared {
         Self {
             limits,
             name,
+            incarnation: Incarnation(RandomState::new().hash_one(SystemTime::now())),
             logic,
             owner: OnceLock::new(),
             lanes: Lanes::default(),
-            incarnation: Incarnation(RandomState::new().hash_one(std::process::id())),
             directory: Directory::new(inboxes.len(), config.most_rooms()),
+            renewals: Renewals::default(),
             admission: Admission::new(
                 if config.max_connections == 0 { usize::MAX } else { config.max_connections },
                 config.max_connections_per_ip,

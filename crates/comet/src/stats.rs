@@ -84,6 +84,8 @@ pub(crate) struct Stats {
     pub(crate) writes: AtomicU64,
     /// Packets from clients.
     pub(crate) packets: AtomicU64,
+    /// Packets for the application for which it had no place.
+    pub(crate) receive_lost: AtomicU64,
     /// Pushes passed over because a connection does not take their operation.
     pub(crate) filtered: AtomicU64,
     /// Keys of pushes that were not here.
@@ -105,6 +107,11 @@ impl Stats {
         if n > 0 {
             self.lost[why as usize].fetch_add(n, Ordering::Relaxed);
         }
+    }
+
+    /// Authenticated connections.
+    pub(crate) fn online(&self) -> u64 {
+        self.online.iter().map(|n| n.load(Ordering::Relaxed)).sum()
     }
 
     /// Counts a connection that ended.
@@ -146,6 +153,7 @@ metrics! {
     CLOSED = "closed", "Connections that ended, by reason";
     ROOMS = "rooms", "Rooms with members";
     PACKETS = "packets", "Packets from authenticated clients";
+    RECEIVE_LOST = "receive_lost", "Packets with an operation of the application that it had no place for";
     PUSHES = "pushes", "Pushes taken from the API";
     PUSHES_REFUSED = "pushes_refused", "Pushes refused because a queue was full";
     DUE = "due", "Deliveries that were to be made, one for each push and connection or key: delivered + filtered + absent + lost + pulled + waiting";
@@ -182,6 +190,7 @@ impl Collector for Export {
         counter(ACCEPT_ERRORS, load(&stats.accept_errors))?;
         counter(LOGINS_REFUSED, load(&stats.logins_refused))?;
         counter(PACKETS, load(&stats.packets))?;
+        counter(RECEIVE_LOST, load(&stats.receive_lost))?;
         counter(PUSHES, load(&stats.pushes))?;
         counter(PUSHES_REFUSED, load(&stats.pushes_refused))?;
         counter(DUE, load(&stats.due))?;
@@ -261,7 +270,7 @@ impl Snapshot {
     pub(crate) fn of(shared: &Arc<Shared>) -> Self {
         let stats = &shared.stats;
         Self {
-            connections: stats.online.iter().map(|n| n.load(Ordering::Relaxed)).sum(),
+            connections: stats.online(),
             open: shared.admission.open() as u64,
             delivered: stats.delivered.load(Ordering::Relaxed),
             lost: stats.lost.iter().map(|n| n.load(Ordering::Relaxed)).sum(),

@@ -246,6 +246,10 @@ impl Worker {
                     }
                 }
                 Control::Writable(handle) => self.socket_event(handle, false, true, false),
+                Control::Sessions { from, answer } => {
+                    // Whoever asked may have given up.
+                    let _ = answer.send(self.sessions_from(from));
+                }
                 Control::Detach(handle) => {
                     if let Some(slot) = self.channels.resolve(handle) {
                         self.remove(slot, "peer");

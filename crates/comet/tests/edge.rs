@@ -12,7 +12,9 @@ mod edge {
     mod login;
     mod overflow;
     mod pushes;
+    mod receive;
     mod refusal;
+    mod renewal;
     mod rooms;
     mod sessions;
 }

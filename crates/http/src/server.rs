@@ -191,7 +191,7 @@ impl Server {
                     Ok((socket, from)) => self.serve(socket, from, permit),
                     Err(cause) => {
                         if may_speak() {
-                            warn!(error = %cause, "cannot accept an HTTP connection; trying again");
+                            warn!(error = %cause, "cannot accept an HTTP connection; trying again. If it stays, raise the limit on open files");
                         }
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
@@ -210,7 +210,7 @@ impl Server {
         let mut stopped = self.stopped.clone();
         let timeout = self.timeout;
         if let Err(cause) = socket.set_nodelay(true) {
-            debug!(client.addr = %from, error = %cause, "cannot set TCP_NODELAY");
+            debug!(remote = %from, error = %cause, "cannot set TCP_NODELAY on an HTTP connection");
         }
         tokio::spawn(async move {
             let _permit = permit;
@@ -228,7 +228,7 @@ impl Server {
                 }
             };
             if let Err(cause) = result {
-                debug!(client.addr = %from, error = %cause, "HTTP connection ended");
+                debug!(remote = %from, error = %cause, "HTTP connection ended");
             }
         });
     }

@@ -4,7 +4,7 @@
 //! the comet knows them one by one. A room that is full is parked with all that follows for it, and holds up
 //! nothing else.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -110,6 +110,10 @@ pub(crate) struct Lane {
     /// What of `waiting` is to be sent, in order.
     queue: VecDeque<Number>,
     parked: HashMap<Spot, Parked>,
+    /// Positions that do not go in their order, of which the comet is to know before it gets later ones.
+    held: BTreeSet<Position>,
+    /// Those of them that it is being told.
+    telling: Vec<Position>,
     /// Nothing is sent until then: the comet has no place for keys.
     pause: Option<Instant>,
     /// In a call now.
@@ -148,6 +152,8 @@ impl Lane {
             waiting: BTreeMap::new(),
             queue: VecDeque::new(),
             parked: HashMap::new(),
+            held: BTreeSet::new(),
+            telling: Vec::new(),
             pause: None,
             sent: BTreeMap::new(),
             taken: BTreeMap::new(),
@@ -235,6 +241,9 @@ impl Lane {
             let Some(item) = self.waiting.get(&number) else { continue };
             if let Some(parked) = spot(&item.to).and_then(|spot| self.parked.get_mut(&spot)) {
                 parked.items.push_back(number);
+                if !item.late {
+                    self.held.insert(number.0);
+                }
                 continue;
             }
             bytes += item.size();
@@ -251,7 +260,26 @@ impl Lane {
             }
             return (None, next);
         }
-        (Some((Batch { log, done, parcels }, numbers)), None)
+        let held = self.take_held(&parcels, done);
+        (Some((Batch { log, done, held, parcels }, numbers)), None)
+    }
+
+    /// What a call with these parcels is to say of positions that it leaves out.
+    pub(crate) fn take_held(&mut self, parcels: &[Parcel], done: Position) -> Vec<Position> {
+        if self.held.is_empty() {
+            return Vec::new();
+        }
+        let in_order = parcels.iter().filter(|parcel| !parcel.late).map(|parcel| parcel.position);
+        let Some(last) = in_order.max() else { return Vec::new() };
+        let later = self.held.split_off(&Position(last.0 + 1));
+        let told = std::mem::replace(&mut self.held, later);
+        self.telling = told.into_iter().filter(|position| *position >= done).collect();
+        self.telling.clone()
+    }
+
+    /// A position does not go in its order.
+    pub(crate) fn hold(&mut self, position: Position) {
+        self.held.insert(position);
     }
 
     /// Rooms whose time has come stand in front again.
@@ -273,6 +301,7 @@ impl Lane {
     /// What a comet said to a call.
     pub(crate) fn settle(&mut self, numbers: &[Number], taken: Taken) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
+        self.telling.clear();
         for (number, outcome) in numbers.iter().zip(taken.outcomes) {
             let Some(item) = self.sent.remove(number) else { continue };
             match outcome {
@@ -358,6 +387,7 @@ impl Lane {
         }
         self.link = Link::Away(Instant::now());
         (self.pause, self.moved) = (None, Instant::now());
+        self.held.extend(self.telling.drain(..));
         let mut back = Vec::new();
         // What was in a call is known when the lane opens again.
         let is_keys = |item: &Item| matches!(item.to, Target::Keys(_));
@@ -370,6 +400,7 @@ impl Lane {
         let taken = take_if(&mut self.taken, |_, (item, _)| is_keys(item));
         back.extend(taken.into_iter().map(|(_, (item, _))| (item, true)));
         self.bytes -= back.iter().map(|(item, _)| item.size()).sum::<usize>();
+        self.held.extend(back.iter().filter(|(item, _)| !item.late).map(|(item, _)| item.message.position));
         back.sort_by_key(|(item, _)| item.message.position);
         back
     }

@@ -180,8 +180,10 @@ impl State {
     /// Offers a message to a comet in this process, which says at once whether it has a place for it.
     fn offer(&mut self, at: usize, message: &Arc<Message>, target: Target) -> Result<(), PushError> {
         let item = Item::new(message.clone(), target);
-        let batch = Batch { log: self.log, done: self.floor, parcels: vec![item.parcel()] };
         let lane = &mut self.lanes[at];
+        let parcels = vec![item.parcel()];
+        let held = lane.take_held(&parcels, self.floor);
+        let batch = Batch { log: self.log, done: self.floor, held, parcels };
         let Some(taken) = crate::now(lane.comet.take(batch)) else {
             lane.push(item);
             self.begin(message.position);
@@ -221,6 +223,7 @@ impl State {
             Target::Keys(_) if self.awaited(&item.to) => {
                 // Behind what waits for the same keys, all of it late.
                 let Target::Keys(keys) = item.to.clone() else { return };
+                self.divert(at, &item);
                 self.split(keys, &item, None);
                 for key in self.waiting_keys(&item.to) {
                     self.bring(at, &key);
@@ -232,7 +235,16 @@ impl State {
                 return;
             }
         };
+        self.divert(at, &item);
         self.split(keys, &item, None);
+    }
+
+    /// An item does not go to its comet in the order of the log. The comet is to know that, or a job that
+    /// starts anew would take it for one that it has.
+    fn divert(&mut self, at: usize, item: &Item) {
+        if !item.late {
+            self.lanes[at].hold(item.message.position);
+        }
     }
 
     fn waiting_keys(&self, to: &Target) -> Vec<Key> {

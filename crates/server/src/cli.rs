@@ -10,6 +10,7 @@ use crate::out;
 
 mod completions;
 mod config;
+mod doctor;
 mod http;
 mod key;
 mod listen;
@@ -20,6 +21,7 @@ mod up;
 
 pub use completions::Completions;
 pub use config::Config;
+pub use doctor::Doctor;
 pub use listen::Listen;
 pub use push::Push;
 pub use up::Up;
@@ -44,6 +46,8 @@ pub enum Command {
     Listen(Listen),
     /// Print a configuration file with every default, or look at one
     Config(Config),
+    /// Say whether a server would run here, what stands in its way, and what it would promise
+    Doctor(Doctor),
     /// Print a completion script for a shell
     Completions(Completions),
 }

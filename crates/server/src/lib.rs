@@ -5,6 +5,8 @@
 //! - [`up`]: every role in one process.
 //! - [`push_key`]: the keys of the push API, in the data folder.
 //! - [`log`]: what the process says while it runs.
+//! - [`process`]: what it measures of itself.
+//! - `files`: how many it may open, and what that allows.
 //! - [`exit`], [`failure`]: how it ends, and what is said then.
 //! - [`out`]: the only place that prints.
 
@@ -14,9 +16,12 @@ pub mod exit;
 pub mod failure;
 pub mod log;
 pub mod out;
+pub mod process;
 pub mod push_key;
 mod push_log;
 pub mod up;
+
+mod files;
 
 pub use config::Config;
 pub use exit::Exit;

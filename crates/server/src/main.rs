@@ -21,6 +21,7 @@ fn run(command: Command) -> Exit {
         Command::Push(push) => push.run(),
         Command::Listen(listen) => listen.run(),
         Command::Config(config) => config.run(),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Completions(completions) => completions.run(),
     };
     match done {

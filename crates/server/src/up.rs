@@ -13,7 +13,6 @@ use anser_http::{Http, Keys, Names, Ready, Roles};
 use anser_job::Job;
 use anser_logic::Logic;
 use prometheus_client::registry::Registry;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::system::uname;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,20 +21,12 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::files::{self, Plan, Shortage};
 use crate::push_key::{self, Secret};
-use crate::{log, out, push_log};
-
-/// Descriptors kept for everything that is no client, at least: listeners, the HTTP API, files.
-const SPARE_FILES: u64 = 512;
-
-/// Those of them that the HTTP API may not use.
-const OWN_FILES: u64 = 128;
+use crate::{log, out, process, push_log};
 
 /// A worker whose loop has not gone on for so long is told by `/healthz`.
 const STALLED: Duration = Duration::from_secs(10);
-
-/// With fewer connections than this a limit was probably forgotten.
-const FEW: usize = 1000;
 
 /// The data folder when no other is named.
 pub const DATA: &str = "./anser-data";
@@ -55,7 +46,7 @@ pub async fn run(config: Config, data: PathBuf, log: &log::Running) -> anyhow::R
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data = %data.display(), "ready");
     if let Err(failure) = out::write(&server.greeting(&data, &keys)) {
         // It runs all the same; the log has the addresses.
-        warn!(%failure, "cannot greet");
+        warn!(error = %failure, "cannot print the addresses on stdout; the server runs all the same");
     }
     let name = tokio::select! {
         name = signals.next() => name,
@@ -76,7 +67,8 @@ pub async fn run(config: Config, data: PathBuf, log: &log::Running) -> anyhow::R
     tokio::select! {
         () = server.stop() => {
             let lost = comet.snapshot().lost - before.lost;
-            info!(seconds = format_args!("{:.3}", began.elapsed().as_secs_f32()), lost, "ended");
+            let seconds = began.elapsed().as_millis() as f64 / 1e3;
+            info!(seconds, lost, "ended");
             Ok(())
         }
         name = signals.next() => {
@@ -115,15 +107,14 @@ impl Server {
         keys: &[Secret],
         more: impl FnOnce(&mut Registry),
     ) -> Result<Self, Failure> {
-        let files = open_files();
-        let spare = SPARE_FILES.max(files / 16);
+        let plan = Plan::of(files::raise(), config.comet.max_connections, config.http.max_connections);
+        tell_shortage(&plan, config.comet.max_connections);
+        let Plan { limit: open_files, clients: max_connections, callers: max_callers, .. } = plan;
         if config.comet.name.is_empty() {
             config.comet.name = uname().nodename().to_string_lossy().into_owned();
         }
-        config.comet.max_connections = connections(config.comet.max_connections, files.saturating_sub(spare));
-        let for_http = usize::try_from(spare - OWN_FILES).unwrap_or(usize::MAX);
-        config.http.max_connections = config.http.max_connections.min(for_http);
-        let (max_connections, max_callers) = (config.comet.max_connections, config.http.max_connections);
+        config.comet.max_connections = max_connections;
+        config.http.max_connections = max_callers;
         let workers = config.comet.worker_count();
         let comet = anser_comet::Bound::bind(config.comet.clone()).map_err(start_failure)?;
         let (address, require_key) = (config.http.bind, config.http.require_key);
@@ -151,6 +142,7 @@ impl Server {
         push_log.register(&mut registry);
         logic.register(&mut registry);
         http.register(&mut registry);
+        process::register(&mut registry, &plan);
         more(&mut registry);
         let ready = Ready::default();
         let edge = Arc::downgrade(&comet);
@@ -165,7 +157,7 @@ impl Server {
         let http = http.start(roles, Arc::new(registry), alive, ready.clone());
         ready.set(true);
         let Addresses { tcp, websocket, http: api } = &addresses;
-        info!(?tcp, ?websocket, http = %api, workers, max_connections, max_callers, open_files = files, "listening");
+        info!(?tcp, ?websocket, http = %api, workers, max_connections, max_callers, open_files, "listening");
         for address in
             tcp.iter().chain(websocket).filter(|address| !address.ip().to_canonical().is_loopback())
         {
@@ -215,15 +207,9 @@ impl Server {
             let _ = writeln!(text, "  push API key        {}", push_key::path(data).display());
         }
         let _ = writeln!(text, "  health, metrics     http://{http}/healthz /readyz /metrics");
-        // What is bound to every address is reached at loopback from here.
-        let here = |address: &SocketAddr| match address.ip() {
-            ip if !ip.is_unspecified() => *address,
-            IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, address.port()).into(),
-            IpAddr::V6(_) => (Ipv6Addr::LOCALHOST, address.port()).into(),
-        };
         let (tcp, websocket): (Vec<_>, Vec<_>) =
-            (tcp.iter().map(here).collect(), websocket.iter().map(here).collect());
-        let http = here(http);
+            (tcp.iter().copied().map(here).collect(), websocket.iter().copied().map(here).collect());
+        let http = here(*http);
         let anser = std::env::args().next().unwrap_or_else(|| "anser".into());
         let server = match (&tcp[..], &websocket[..]) {
             ([first, ..], _) if *first == SocketAddr::from((Ipv4Addr::LOCALHOST, 3101)) => String::new(),
@@ -263,31 +249,36 @@ pub(crate) fn quote(path: &Path) -> String {
     if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// How many files this process may have open. Raises its limit as far as it may.
-fn open_files() -> u64 {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-        if setrlimit(Resource::Nofile, raised).is_ok() {
-            limit = raised;
-        }
+/// Where an address is reached from this machine: what is bound to every address is so at loopback.
+pub(crate) fn here(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        ip if !ip.is_unspecified() => address,
+        IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        IpAddr::V6(_) => (Ipv6Addr::LOCALHOST, address.port()).into(),
     }
-    // Without a limit there is still one on memory.
-    limit.current.unwrap_or(1 << 24)
 }
 
-/// The limit on connections: as configured, but no more than there are files for.
-fn connections(configured: usize, files: u64) -> usize {
-    let most = usize::try_from(files.max(1)).unwrap_or(usize::MAX);
-    if configured > most {
-        warn!(
+/// The server starts all the same, with fewer connections.
+fn tell_shortage(plan: &Plan, configured: usize) {
+    let Plan { limit: open_files, most, .. } = *plan;
+    match plan.shortage(configured) {
+        Some(Shortage::Configured) => warn!(
             configured,
-            most, "comet.max_connections is more than the limit on open files allows: raise it (`ulimit -n`)"
-        );
-    } else if configured == 0 && most < FEW {
-        warn!(most, "the limit on open files leaves place for few connections: raise it (`ulimit -n`)");
+            most,
+            open_files,
+            "comet.max_connections is more than the limit on open files allows: {}",
+            files::REMEDY
+        ),
+        Some(Shortage::Few) => {
+            warn!(
+                most,
+                open_files,
+                "the limit on open files leaves place for few connections: {}",
+                files::REMEDY
+            );
+        }
+        None => {}
     }
-    if configured == 0 { most } else { configured.min(most) }
 }
 
 fn start_failure(error: StartError) -> Failure {
@@ -301,12 +292,15 @@ fn start_failure(error: StartError) -> Failure {
     }
 }
 
+/// The file in the data folder that a server holds locked.
+pub(crate) const LOCK: &str = "anser.lock";
+
 /// Makes the data folder, for this user alone, and holds it against a second process.
 fn lock(data: &Path) -> Result<File, Failure> {
     use std::os::unix::fs::DirBuilderExt as _;
     let create = |error: io::Error| Failure::create(data, &error);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(create)?;
-    let path = data.join("anser.lock");
+    let path = data.join(LOCK);
     let file = File::create(&path).map_err(|error| Failure::create(&path, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

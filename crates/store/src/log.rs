@@ -79,8 +79,8 @@ impl Durable {
         self.0.done.load(Ordering::Acquire)
     }
 
-    /// Tells everyone who waits.
-    pub(crate) fn tell(&self) {
+    /// Makes it true, and tells everyone who waits. For whoever keeps the log.
+    pub fn settle(&self) {
         self.0.done.store(true, Ordering::Release);
         self.0.waiting.notify_waiters();
     }

@@ -68,7 +68,7 @@ operations! {
     HEARTBEAT_REPLY = 3, Down, Goim, None, "int32: connections in the client's room, 0 without a room",
         "Answers a heartbeat.";
     SEND = 4, Up, Goim, Some(SEND), "opaque",
-        "An application operation, answered like all of those; nothing is done with it in this version.";
+        "An application operation: handed to the application, and answered like all of those.";
     SEND_REPLY = 5, Neither, Goim, None, "none",
         "Reserved.";
     DISCONNECT_REPLY = 6, Neither, Goim, None, "none",

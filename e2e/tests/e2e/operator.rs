@@ -169,6 +169,8 @@ fn out_of_descriptors() {
     let used = cluster.open_files();
     cluster.process().limit_files(used + 20);
     let callers: Vec<_> = (0..40).map(|_| cluster.api()).collect();
+    // Or those who come now would be accepted before these callers.
+    eventually("the descriptors are used up", || (cluster.open_files() >= used + 20).then_some(()));
     let mut late = Transport::ALL.map(|transport| Dial::new(&cluster, transport).open());
     late[0].send(&Packet::new(7, 1, "{}"));
     eventually("accepting fails", || (errors() > 0).then_some(()));

@@ -19,10 +19,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("api", &["wire"]),
     ("comet", &["api", "wire"]),
+    ("store", &[]),
+    ("job", &["api", "store"]),
     ("logic", &["api"]),
     ("http", &["api", "wire"]),
     ("sdk", &["wire"]),
-    ("server", &["api", "comet", "http", "logic", "sdk", "wire"]),
+    ("server", &["api", "comet", "http", "job", "logic", "sdk", "store", "wire"]),
     ("bench", &["sdk", "wire"]),
     ("e2e", &["sdk", "server", "wire"]),
 ];
@@ -239,6 +241,42 @@ fn links_lead_somewhere() {
     none(&complaints);
 }
 
+/// The messages of `warn!` and `error!` in a source, up to what is filled in.
+fn warnings(source: &str) -> Vec<&str> {
+    let calls = ["warn!(", "error!("].into_iter().flat_map(|call| source.split(call).skip(1));
+    let messages = calls.filter_map(|call| {
+        let end = call.find(");").unwrap_or(call.len());
+        // The message comes behind the fields.
+        let message = call[..end].split('"').skip(1).step_by(2).last()?;
+        let message = message.split(['{', '\\']).next()?.split(". ").next()?;
+        Some(message.trim_end_matches([':', ' ']))
+    });
+    messages.filter(|message| !message.is_empty()).collect()
+}
+
+#[test]
+fn every_warning_is_explained() {
+    assert_eq!(warnings("warn!(a = \"x\", b, \"is: {}\", c);\nerror!(\n\"out\"\n);"), ["is", "out"]);
+    let manual = fs::read_to_string(root().join("docs/operations.md")).expect("there is a manual");
+    // The log of the library is its application's.
+    let ours = |file: &&File| {
+        file.path.starts_with("crates/")
+            && file.path.contains("/src/")
+            && !file.path.starts_with("crates/sdk/")
+    };
+    let files = files(&["rs"]);
+    let mut complaints = Vec::new();
+    for file in files.iter().filter(ours) {
+        for message in warnings(&file.text).iter().filter(|message| !manual.contains(**message)) {
+            complaints.push(format!(
+                "{}: say in the table of docs/operations.md what to do about {message:?}",
+                file.path
+            ));
+        }
+    }
+    none(&complaints);
+}
+
 /// Compares the part of a document between two marks, or writes it when `BLESS` is set.
 #[track_caller]
 fn generated(document: &str, part: &str, expected: &str) {
@@ -337,8 +375,13 @@ fn every_metric_is_documented() {
         anser_logic::METRICS.iter().map(|metric| (format!("anser_logic_{}", metric.name), metric.help));
     let http = anser_http::METRICS.iter().map(|metric| (format!("anser_http_{}", metric.name), metric.help));
     let (name, help) = anser_server::log::METRIC;
-    let metrics: Vec<(String, &str)> =
-        comet.chain(logic).chain(http).chain([(name.to_owned(), help)]).collect();
+    let process = anser_server::process::METRICS.iter().map(|metric| (metric.name.to_owned(), metric.help));
+    let job = anser_job::METRICS.iter().map(|metric| (format!("anser_job_{}", metric.name), metric.help));
+    let store =
+        anser_store::METRICS.iter().map(|metric| (format!("anser_store_{}", metric.name), metric.help));
+    let own = [(name.to_owned(), help)];
+    let roles = comet.chain(logic).chain(http).chain(job).chain(store);
+    let metrics: Vec<(String, &str)> = roles.chain(process).chain(own).collect();
 
     let cluster = Cluster::start(&[]);
     let scrape = cluster.metrics();

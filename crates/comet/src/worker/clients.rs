@@ -1,9 +1,10 @@
 //! What clients say, and what they are answered.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anser_api::id::Room as RoomName;
-use anser_api::logic::Connect;
+use anser_api::logic::{Connect, Received};
 use anser_wire::anser::Error;
 use anser_wire::input::Input;
 use anser_wire::operation::{self, Dialect};
@@ -206,8 +207,32 @@ impl Worker {
             operation::LIVE if anser => self.live(slot, header, out),
             // A container is no request. TCP clients get no answer, WebSocket clients an empty one.
             operation::RAW if !channel.wire.is_websocket() => {}
-            _ => channel.wire.write(header, b"", out),
+            op => {
+                // A container is nobody's, and a second token is a secret.
+                if op != operation::RAW && op != operation::AUTH {
+                    self.receive(slot, header);
+                }
+                if let Some(channel) = self.channels.get(slot) {
+                    channel.wire.write(header, b"", out);
+                }
+            }
         }
+    }
+
+    /// Hands a packet on to the application. What there is no place for is lost, and answered all the same:
+    /// clients know no other answer. Logins come before it in the lane.
+    fn receive(&mut self, slot: u32, header: Header) {
+        let lane = &self.shared.lane;
+        if self.news.len() >= NEWS || lane.capacity() < lane.max_capacity() / 2 {
+            self.shared.stats.receive_lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let Some(channel) = self.channels.get(slot) else { return };
+        let Some(session) = channel.session.clone() else { return };
+        let body = Bytes::copy_from_slice(&self.body);
+        let packet = Received { session, user: channel.user, op: header.op, seq: header.seq, body };
+        let news = self.shared.logic.receive(packet);
+        self.tell(news);
     }
 
     fn online(&self, channel: &Channel) -> i32 {
@@ -283,9 +308,9 @@ impl Worker {
         let share = &shared.shares[self.id];
         if first {
             let room = self.rooms.insert(Room::new(shared.clone())).slot;
-            share.index.store(room, std::sync::atomic::Ordering::Relaxed);
+            share.index.store(room, Ordering::Relaxed);
         }
-        let room = share.index.load(std::sync::atomic::Ordering::Relaxed);
+        let room = share.index.load(Ordering::Relaxed);
         if let (Some(members), Some(channel)) = (self.rooms.get_mut(room), self.channels.get_mut(slot)) {
             let at = members.enter(slot);
             channel.rooms.push(Membership { room, at });

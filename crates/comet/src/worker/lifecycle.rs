@@ -36,9 +36,13 @@ use crate::channel::Channel;
 use crate::foreign::Attached;
 use crate::inbox::{Adoption, Control};
 use crate::login::{Question, try_now};
+use crate::renewal::{self, PAGE, Page};
 use crate::slab::Handle;
 use crate::stats::Lost;
 use crate::transport::Transport;
+
+/// Slots that are looked at for a page of sessions, most of which may be free.
+const SLOTS: u32 = 16_384;
 
 /// Where a client went that asked to come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +91,7 @@ impl Worker {
 
     /// Asks whether a client may come in. `rest` is what it sent behind its authentication packet.
     pub(super) fn log_in(&mut self, slot: u32, auth: Header, request: Connect, rest: &[u8]) -> Login {
-        let mut answer = self.shared.logic.connect(request);
+        let mut answer = renewal::connect(&self.shared, request);
         if let Some(answer) = try_now(&mut answer) {
             return self.place(slot, auth, answer, rest);
         }
@@ -229,6 +233,7 @@ impl Worker {
         };
         let dialect = if connected.anser { Dialect::Anser } else { Dialect::Goim };
         channel.session = Some(connected.session);
+        channel.user = connected.user;
         channel.accepts = SmallVec::from_slice(&accepts);
         channel.tell_dropped = connected.tell_dropped;
         let mut out = std::mem::take(&mut self.out);
@@ -273,6 +278,25 @@ impl Worker {
             session.is_some_and(|session| session.key == *key)
         };
         self.keys.find(self.shared.hash(key), same).copied()
+    }
+
+    /// Sessions from a slot on, as many as one turn may look at.
+    pub(super) fn sessions_from(&self, from: u32) -> Page {
+        let mut page = Page::default();
+        let end = self.channels.end().min(from.saturating_add(SLOTS));
+        for slot in from..end {
+            if page.sessions.len() == PAGE {
+                page.next = Some(slot);
+                return page;
+            }
+            if let Some(channel) = self.channels.get(slot)
+                && let Some(session) = &channel.session
+            {
+                page.sessions.push((session.clone(), channel.user));
+            }
+        }
+        page.next = (end < self.channels.end()).then_some(end);
+        page
     }
 
     /// Another connection has come with the same key.

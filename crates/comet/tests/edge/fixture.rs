@@ -139,6 +139,10 @@ impl Edge {
     }
 
     pub(crate) fn without_owner(change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_logic(FakeLogic::default(), change)
+    }
+
+    pub(crate) fn with_logic(logic: FakeLogic, change: impl FnOnce(&mut Config)) -> Self {
         let any = SocketAddr::new(LOCALHOST, 0);
         let mut config = Config {
             tcp: vec![any],
@@ -154,7 +158,7 @@ impl Edge {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let bound = Bound::bind(config).unwrap();
         let (tcp, websocket) = (bound.tcp()[0], bound.websocket()[0]);
-        let logic = Arc::new(FakeLogic::default());
+        let logic = Arc::new(logic);
         let comet = bound.start(logic.clone(), runtime.handle().clone()).unwrap();
         let mut registry = Registry::default();
         comet.register(&mut registry);

@@ -1,15 +1,17 @@
-//! One HTTP/1.1 POST. hyper is in the tree through axum already, and knows what a proxy on the way may
+//! One HTTP/1.1 request. hyper is in the tree through axum already, and knows what a proxy on the way may
 //! answer (chunks, continuations, bodies that end with the connection); so it costs less than our own.
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST, RETRY_AFTER};
+use hyper::http::request::Builder;
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -21,6 +23,13 @@ use crate::push_key::Secret;
 
 /// From the first packet to the end of the answer. The server itself gives a request 10 s by default.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The same for what a server answers at once.
+const GET_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Longest answer that is read, in bytes. The longest that there is are the metrics, of some kilobytes for
+/// each worker.
+const LONGEST: usize = 16 << 20;
 
 /// The address of an HTTP server, `http://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +55,11 @@ impl Base {
         key: Option<&Secret>,
         body: Vec<u8>,
     ) -> Result<Answer, Failure> {
-        match timeout(PATIENCE, self.exchange(path, key, body)).await {
+        let mut request = Request::post(path);
+        if let Some(key) = key {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", key.expose()));
+        }
+        match timeout(PATIENCE, self.exchange(request, body)).await {
             Ok(answer) => answer,
             Err(_) => Err(Failure::new(
                 Exit::Unavailable,
@@ -56,22 +69,31 @@ impl Base {
         }
     }
 
-    async fn exchange(&self, path: &str, key: Option<&Secret>, body: Vec<u8>) -> Result<Answer, Failure> {
+    /// Asks for `path`, and reads no more of the answer than a server of ours says.
+    pub(super) async fn get(&self, path: &str) -> Result<Answer, Failure> {
+        match timeout(GET_PATIENCE, self.exchange(Request::get(path), Vec::new())).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::new(
+                Exit::Unavailable,
+                format!("{self} did not answer within {} s", GET_PATIENCE.as_secs()),
+                "it hangs, or is no HTTP server; look at its log",
+            )),
+        }
+    }
+
+    async fn exchange(&self, request: Builder, body: Vec<u8>) -> Result<Answer, Failure> {
         let stream = TcpStream::connect((self.host.trim_matches(['[', ']']), self.port))
             .await
             .map_err(|error| self.unreachable(&error))?;
         let broken = |error: hyper::Error| self.broken(&error);
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let connection = tokio::spawn(connection);
-        let mut request = Request::post(path).header(HOST, format!("{}:{}", self.host, self.port));
-        if let Some(key) = key {
-            request = request.header(AUTHORIZATION, format!("Bearer {}", key.expose()));
-        }
         let request = request
+            .header(HOST, format!("{}:{}", self.host, self.port))
             .body(Full::new(Bytes::from(body)))
             .expect("the path is made of escaped parts, and keys are visible ASCII");
         let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
-        let body = body.collect().await.map_err(broken)?.to_bytes();
+        let body = Limited::new(body, LONGEST).collect().await.map_err(|error| self.cut(&*error))?.to_bytes();
         connection.abort();
         let retry_after =
             head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -93,6 +115,14 @@ impl Base {
         )
     }
 
+    fn cut(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
+        Failure::new(
+            Exit::Unavailable,
+            format!("the answer of {self} broke off ({error})"),
+            "--http must name the address of http.bind",
+        )
+    }
+
     fn unreachable(&self, error: &io::Error) -> Failure {
         let what = format!("no server at {self} ({})", plain(error));
         Failure::new(Exit::Unavailable, what, "`anser up` starts one, --http names another")
@@ -102,6 +132,16 @@ impl Base {
 impl fmt::Display for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "http://{}:{}", self.host, self.port)
+    }
+}
+
+impl From<SocketAddr> for Base {
+    fn from(address: SocketAddr) -> Self {
+        let host = match address {
+            SocketAddr::V4(address) => address.ip().to_string(),
+            SocketAddr::V6(address) => format!("[{}]", address.ip()),
+        };
+        Self { host, port: address.port() }
     }
 }
 

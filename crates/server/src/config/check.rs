@@ -173,7 +173,7 @@ impl Config {
     }
 
     /// Every address, with the key that names it.
-    fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+    pub(crate) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
         let tcp = self.comet.tcp.iter().map(|address| ("comet.tcp", *address));
         let websocket = self.comet.websocket.iter().map(|address| ("comet.websocket", *address));
         tcp.chain(websocket).chain([("http.bind", self.http.bind)]).collect()

@@ -76,7 +76,7 @@ impl Section {
 }
 
 /// A struct of values as TOML.
-pub(super) fn to_table<T: Serialize>(section: &T) -> toml::Table {
+pub(crate) fn to_table<T: Serialize>(section: &T) -> toml::Table {
     toml::Table::try_from(section).expect("sections are structs of values that TOML knows")
 }
 

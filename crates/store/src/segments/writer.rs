@@ -46,7 +46,7 @@ impl Shared {
                 }
             }
             self.durable.store(work.end, Ordering::Release);
-            work.group.tell();
+            work.group.settle();
             lock(&self.tail).waiting -= work.bytes;
             self.stats.synced(began.elapsed());
         }

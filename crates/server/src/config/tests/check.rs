@@ -47,7 +47,7 @@ fn bounds() {
         (
             "log.filter=info,anser_commet=debug",
             "log.filter = \"info,anser_commet=debug\": `anser_commet` is no part of anser (anser_api, \
-             anser_comet, anser_http, anser_logic, anser_server, anser_wire): write a level or a list such as \
+             anser_comet, anser_http, anser_job, anser_logic, anser_server, anser_store, anser_wire): write a level or a list such as \
              \"info,anser_comet=debug\"",
         ),
     ] {
