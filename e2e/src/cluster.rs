@@ -24,6 +24,7 @@ pub struct Builder {
     data: Option<PathBuf>,
     config: Option<PathBuf>,
     stderr: Option<PathBuf>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Builder {
@@ -58,9 +59,24 @@ impl Builder {
         Self { stderr: Some(file.to_owned()), ..self }
     }
 
+    /// Adds to its environment.
+    #[must_use]
+    pub fn environment(mut self, variables: Vec<(&'static str, String)>) -> Self {
+        self.environment.extend(variables);
+        self
+    }
+
     /// Starts it and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> Cluster {
+        self.start_or_end().unwrap_or_else(|(process, _)| {
+            panic!("anser ended before it was ready: {}", process.stderr());
+        })
+    }
+
+    /// Starts it and waits until it is ready or has ended; its folder comes with one that has ended.
+    #[track_caller]
+    pub(crate) fn start_or_end(self) -> Result<Cluster, (Process, TempDir)> {
         let (process, folder, data) = self.launch();
         Cluster::ready(process, folder, data)
     }
@@ -84,12 +100,13 @@ impl Builder {
         for setting in free.into_iter().map(str::to_owned).chain(self.settings) {
             arguments.extend(["--set".to_owned(), setting]);
         }
-        let process = match (self.files, self.stderr) {
-            (Some(files), _) => Process::spawn_with_files(files, folder.path(), &arguments),
-            (None, Some(file)) => Process::spawn_with_stderr(&file, folder.path(), &arguments),
-            (None, None) => Process::spawn(folder.path(), &arguments),
+        let mut command = match (self.files, self.stderr) {
+            (Some(files), _) => Process::limited(files),
+            (None, Some(file)) => Process::redirected(&file),
+            (None, None) => Process::plain(),
         };
-        (process, folder, data)
+        command.envs(self.environment);
+        (Process::start(command, folder.path(), &arguments), folder, data)
     }
 }
 
@@ -123,20 +140,38 @@ impl Cluster {
     }
 
     #[track_caller]
-    fn ready(mut process: Process, folder: TempDir, data: PathBuf) -> Self {
-        let greeting =
-            process.on_stdout("the greeting", |said| said.contains(GREETED).then(|| said.to_owned()));
+    fn ready(mut process: Process, folder: TempDir, data: PathBuf) -> Result<Self, (Process, TempDir)> {
+        let greeting = eventually("the greeting", || {
+            // In this order, or what it said last would be missed.
+            let ended = process.try_wait().is_some();
+            let said = process.stdout();
+            (ended || said.contains(GREETED)).then_some(said)
+        });
+        if !greeting.contains(GREETED) {
+            return Err((process, folder));
+        }
         let address = |scheme: &str| -> SocketAddr {
             let (_, rest) = greeting.split_once(scheme).expect("the greeting names every address");
             let end = rest.find(['/', '\n', ' ']).unwrap_or(rest.len());
             rest[..end].parse().expect("addresses are printed with their ports")
         };
         let (tcp, websocket, http) = (address(" tcp://"), address(" ws://"), address(" http://"));
-        let key = fs::read_to_string(data.join("push.key")).ok();
-        let key = key.and_then(|text| text.lines().find(|line| !line.starts_with('#')).map(str::to_owned));
-        let cluster = Self { process, greeting, tcp, websocket, http, data, key, _folder: folder };
-        eventually("readiness", || (cluster.get("/readyz").status() == 200).then_some(()));
-        cluster
+        let is_ready = || -> Option<bool> {
+            let answer = Http::try_connect(http)?.try_request("GET", "/readyz", &[], b"")?;
+            Some(answer.status() == 200)
+        };
+        let ready = eventually("readiness", || match is_ready() {
+            None if process.try_wait().is_some() => Some(false),
+            ready => (ready == Some(true)).then_some(true),
+        });
+        if ready {
+            let key = fs::read_to_string(data.join("push.key")).ok();
+            let key =
+                key.and_then(|text| text.lines().find(|line| !line.starts_with('#')).map(str::to_owned));
+            Ok(Self { process, greeting, tcp, websocket, http, data, key, _folder: folder })
+        } else {
+            Err((process, folder))
+        }
     }
 
     /// What `anser up` printed.

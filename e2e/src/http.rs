@@ -25,16 +25,49 @@ impl Http {
     /// Connects, to send this key of the push API, if any, with each request.
     #[track_caller]
     pub fn connect(address: SocketAddr, key: Option<&str>) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the HTTP API can be reached");
+        let api = Self::try_connect(address).expect("the HTTP API can be reached");
+        Self { key: key.map(str::to_owned), ..api }
+    }
+
+    /// Connects without a key, if the server is there.
+    #[track_caller]
+    pub fn try_connect(address: SocketAddr) -> Option<Self> {
+        let stream = match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => stream,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) =>
+            {
+                return None;
+            }
+            Err(error) => panic!("the HTTP API cannot be reached: {error}"),
+        };
         stream.set_read_timeout(Some(PATIENCE)).expect("a limit above zero can be set");
         stream.set_nodelay(true).expect("an open socket has options");
-        Self { address, stream, key: key.map(str::to_owned), unread: Vec::new() }
+        Some(Self { address, stream, key: None, unread: Vec::new() })
     }
 
     /// Sends a request and waits for its answer. `Host`, the key and, with a body, `Content-Length` are
     /// added.
     #[track_caller]
     pub fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.write(&self.message(method, target, headers, body));
+        self.answer()
+    }
+
+    /// The same, if the server lives until it has answered.
+    #[track_caller]
+    pub fn try_request(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Option<Answer> {
+        self.stream.write_all(&self.message(method, target, headers, body)).ok()?;
+        self.try_answer().ok()
+    }
+
+    fn message(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
         let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.address);
         for (name, value) in headers {
             let _ = write!(request, "{name}: {value}\r\n");
@@ -47,8 +80,7 @@ impl Http {
             let _ = write!(request, "Content-Length: {}\r\n", body.len());
         }
         request.push_str("\r\n");
-        self.write(&[request.as_bytes(), body].concat());
-        self.answer()
+        [request.as_bytes(), body].concat()
     }
 
     /// Sends this request again and again, and reads nothing, until the server takes no more of them.
@@ -72,21 +104,30 @@ impl Http {
     /// Waits for an answer.
     #[track_caller]
     pub fn answer(&mut self) -> Answer {
+        self.try_answer().unwrap_or_else(|closed| panic!("the HTTP API closed {closed}"))
+    }
+
+    /// Waits for an answer. If the server closes, when it did.
+    #[track_caller]
+    fn try_answer(&mut self) -> Result<Answer, String> {
         let head = loop {
             if let Some(at) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") {
                 break self.unread.drain(..at + 4).collect();
             }
-            let text = String::from_utf8_lossy(&self.unread).into_owned();
-            assert!(self.read(), "the HTTP API closed instead of answering: {text:?}");
+            if !self.read() {
+                return Err(format!("instead of answering: {:?}", String::from_utf8_lossy(&self.unread)));
+            }
         };
         let head = String::from_utf8(head).expect("heads are text");
         let mut answer = Answer { head, body: Vec::new() };
         let len = answer.header("content-length").map_or(0, |len| len.parse().expect("a length is a number"));
         while self.unread.len() < len {
-            assert!(self.read(), "the HTTP API closed in the middle of an answer: {answer}");
+            if !self.read() {
+                return Err(format!("in the middle of an answer: {answer}"));
+            }
         }
         answer.body = self.unread.drain(..len).collect();
-        answer
+        Ok(answer)
     }
 
     /// Whether the server closes now, without another byte.

@@ -17,6 +17,8 @@
 //! Every wait has a limit, [`PATIENCE`], and fails the test when it is over; there is no sleep. What
 //! the server wrote on stderr is part of a test's output, which cargo shows when it fails.
 //!
+//! How a server stands a power cut is tested with [`Power`].
+//!
 //! The binary is the one that cargo built beside the test: `cargo test --workspace` builds it,
 //! `cargo test -p anser-e2e` alone does not, and the fixture says so.
 
@@ -25,6 +27,7 @@ mod cluster;
 mod http;
 mod metrics;
 mod patience;
+mod powercut;
 mod process;
 
 pub use client::{Client, Dial, Incoming, Packet, Transport};
@@ -32,4 +35,5 @@ pub use cluster::{Builder, Cluster};
 pub use http::{Answer, Http};
 pub use metrics::Metrics;
 pub use patience::{PATIENCE, eventually, eventually_eq};
+pub use powercut::{Coverage, Cut, Lie, Life, Power, Promise, Report, When};
 pub use process::{Ended, Process};

@@ -43,21 +43,36 @@ pub struct Ended {
 impl Process {
     /// Starts `anser` with these arguments in this folder, without any `ANSER_` variable.
     pub fn spawn(folder: &Path, arguments: &[impl AsRef<str>]) -> Self {
-        Self::start(Command::new(binary()), folder, arguments)
+        Self::start(Self::plain(), folder, arguments)
     }
 
     /// The same with a limit on open files, soft and hard.
     pub fn spawn_with_files(files: u64, folder: &Path, arguments: &[impl AsRef<str>]) -> Self {
-        let mut command = Command::new("sh");
-        command.args(["-c", LIMITED, &files.to_string()]).arg(binary());
-        Self::start(command, folder, arguments)
+        Self::start(Self::limited(files), folder, arguments)
     }
 
     /// The same with stderr going to this file and not to us.
     pub fn spawn_with_stderr(stderr: &Path, folder: &Path, arguments: &[impl AsRef<str>]) -> Self {
+        Self::start(Self::redirected(stderr), folder, arguments)
+    }
+
+    /// The binary.
+    pub(crate) fn plain() -> Command {
+        Command::new(binary())
+    }
+
+    /// The binary with a limit on open files.
+    pub(crate) fn limited(files: u64) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", LIMITED, &files.to_string()]).arg(binary());
+        command
+    }
+
+    /// The binary with stderr going to this file.
+    pub(crate) fn redirected(stderr: &Path) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", REDIRECTED]).arg(stderr).arg(binary());
-        Self::start(command, folder, arguments)
+        command
     }
 
     /// Lowers its limit on open files while it runs.
@@ -85,7 +100,8 @@ impl Process {
         })
     }
 
-    fn start(mut command: Command, folder: &Path, arguments: &[impl AsRef<str>]) -> Self {
+    /// Starts a command with these arguments in this folder, without any `ANSER_` variable.
+    pub(crate) fn start(mut command: Command, folder: &Path, arguments: &[impl AsRef<str>]) -> Self {
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ANSER_")) {
             command.env_remove(name);
         }
@@ -198,7 +214,7 @@ impl Reader {
 
 /// Adds to the output of the test, which cargo shows when the test fails.
 #[expect(clippy::print_stderr, reason = "only this goes through the capture of the test harness")]
-fn tell(text: &str) {
+pub(crate) fn tell(text: &str) {
     eprintln!("{text}");
 }
 

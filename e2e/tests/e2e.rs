@@ -2,6 +2,7 @@
 
 mod e2e {
     mod api_v1;
+    mod authentication;
     mod bad_input;
     mod deploy;
     mod doctor;
@@ -10,6 +11,7 @@ mod e2e {
     mod many;
     mod operator;
     mod overflow;
+    mod powercut;
     mod push_api;
     mod pushes;
     mod regression;

@@ -1,11 +1,12 @@
 //! Logic: who is where, and may they; and the push API behind every surface.
 //!
-//! [`token`] reads goim's authentication JSON. [`session`] remembers who is connected (in memory, each with
-//! a generation), [`comets`] which comets are there, [`rooms`] how many members rooms have, and
-//! [`directory`] keeps the three together. [`balancer`] says where the next client had better go, and
-//! [`mod@push`] finds the way of a push. [`Logic`] puts all of it behind the contracts of
+//! [`auth`] finds out who a client is; [`token`] reads goim's authentication JSON. [`session`] remembers who
+//! is connected (in memory, each with a generation), [`comets`] which comets are there, [`rooms`] how many
+//! members rooms have, and [`directory`] keeps the three together. [`balancer`] says where the next client
+//! had better go, and [`mod@push`] finds the way of a push. [`Logic`] puts all of it behind the contracts of
 //! `anser_api::logic`.
 
+pub mod auth;
 mod balancer;
 mod comets;
 mod config;
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anser_api::comet::Away;
-use anser_api::id::{Generation, Key, Room, Session, UserId};
+use anser_api::id::{CometName, Generation, Key, Room, Session};
 use anser_api::job::Job;
 use anser_api::logic::{Connect, Connected, Received, Refused, Renewal, Renewed, Restore};
 use anser_api::{Answer, ready};
@@ -32,12 +33,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-pub use config::Config;
+use auth::Claims;
+pub use auth::{AuthError, Authenticator};
+pub use config::{Absence, Auth, Config};
 use directory::State;
 use metrics::Counts;
 pub use metrics::{METRICS, Metric};
 use rooms::Rooms;
-use token::Token;
 
 /// Logic with its sessions in memory.
 pub struct Logic {
@@ -50,6 +52,7 @@ pub(crate) struct Shared {
     config: Config,
     /// Longest name of a room, in bytes.
     room_name: usize,
+    pub(crate) auth: Authenticator,
     /// One short lock: a session comes or goes, a comet says something, or a push asks where a key or a
     /// user is. Pushes to rooms and everyone do not come here.
     state: Mutex<State>,
@@ -73,48 +76,56 @@ impl Shared {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn connect(&self, request: &Connect) -> Result<Connected, Refused> {
-        let token = Token::parse(&request.token).map_err(|cause| Refused::BadToken(token::told(&cause)))?;
-        let key = if token.key.is_empty() {
+    /// Registers the session of a client that may come in.
+    fn admit(&self, claims: Claims, comet: &CometName) -> Result<Connected, Refused> {
+        let key = if claims.key.is_empty() {
             let mut buffer = Uuid::encode_buffer();
             Key::parse(Uuid::new_v4().hyphenated().encode_lower(&mut buffer), usize::MAX)?
         } else {
-            Key::parse(&token.key, self.config.key)?
+            Key::parse(&claims.key, self.config.key)?
         };
-        let room = match &token.room_id[..] {
+        let room = match &claims.room_id[..] {
             "" => None,
             name => Some(Room::parse(name, self.room_name)?),
         };
-        if token.anser && room.as_ref().is_some_and(|room| !room.is_pushable()) {
+        if claims.anser && room.as_ref().is_some_and(|room| !room.is_pushable()) {
             return Err(Refused::BadToken("room_id must be type://id, such as live://1".to_owned()));
         }
-        let user = UserId::parse(token.mid);
+        let user = claims.user;
         // Taken under the lock, so that the order of generations is the order in which sessions replace
         // each other.
         let mut state = self.state();
+        if !claims.key_is_bound
+            && let Some(owner) = state.sessions.owner_of(&key)
+            && Some(owner) != user
+        {
+            return Err(self.auth.key_is_taken());
+        }
         let generation = Generation(self.generation.fetch_add(1, Ordering::Relaxed));
         let session = Session { key, generation };
-        state.enter(session.clone(), user, &request.comet);
+        state.enter(session.clone(), user, comet);
         drop(state);
         Ok(Connected {
             session,
             user,
             room,
-            accepts: token.accepts,
+            accepts: claims.accepts,
             idle: self.config.heartbeat.0 * self.config.heartbeat_max,
-            anser: token.anser,
-            tell_dropped: token.dropped,
+            anser: claims.anser,
+            tell_dropped: claims.dropped,
         })
     }
 }
 
 impl Logic {
-    /// `room_name` is the longest name of a room that the edge takes, in bytes.
-    pub fn new(config: Config, room_name: usize) -> Self {
+    /// `room_name` is the longest name of a room that the edge takes, in bytes; `auth` finds out who
+    /// clients are.
+    pub fn new(config: Config, room_name: usize, auth: Authenticator) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let shared = Shared {
             config,
             room_name,
+            auth,
             state: Mutex::new(State::new()),
             rooms: Mutex::default(),
             generation: AtomicU64::new(now.as_micros() as u64),
@@ -138,7 +149,9 @@ impl Logic {
 
 impl anser_api::logic::Logic for Logic {
     fn connect(&self, request: Connect) -> Answer<'static, Result<Connected, Refused>> {
-        ready(self.shared.connect(&request))
+        let shared = self.shared.clone();
+        let claims = shared.auth.authenticate(&request);
+        Box::pin(async move { shared.admit(claims.await?, &request.comet) })
     }
 
     fn disconnect(&self, session: Session) -> Answer<'static, ()> {

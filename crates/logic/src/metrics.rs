@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::Shared;
+use crate::auth::Stats;
 
 /// One metric of logic: its name without `anser_logic_`, and what it counts.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +34,30 @@ const RECEIVED: Metric =
     Metric { name: "received", help: "Packets with an operation of the application, from clients" };
 const RECEIVED_BYTES: Metric = Metric { name: "received_bytes", help: "Bytes in the bodies of those" };
 
+const AUTH_REFUSED: Metric = Metric { name: "auth_refused", help: "Clients that were not let in, by reason" };
+const JWKS_FETCHES: Metric =
+    Metric { name: "jwks_fetches", help: "Times that logic.jwks_url was asked for its keys" };
+const JWKS_FAILURES: Metric =
+    Metric { name: "jwks_failures", help: "Times that logic.jwks_url was asked and gave no keys" };
+const WEBHOOK_REQUESTS: Metric =
+    Metric { name: "webhook_requests", help: "Times that logic.webhook_url was asked about a client" };
+const WEBHOOK_FAILURES: Metric =
+    Metric { name: "webhook_failures", help: "Times that logic.webhook_url was asked and gave no decision" };
+
 /// Every metric of logic.
-pub const METRICS: &[Metric] = &[SESSIONS, USERS, COMETS, DROPPED, RECEIVED, RECEIVED_BYTES];
+pub const METRICS: &[Metric] = &[
+    SESSIONS,
+    USERS,
+    COMETS,
+    DROPPED,
+    RECEIVED,
+    RECEIVED_BYTES,
+    AUTH_REFUSED,
+    JWKS_FETCHES,
+    JWKS_FAILURES,
+    WEBHOOK_REQUESTS,
+    WEBHOOK_FAILURES,
+];
 
 /// What only grows.
 #[derive(Debug, Default)]
@@ -64,8 +87,26 @@ impl Collector for Export {
             let row = encoder.encode_descriptor(metric.name, metric.help, None, MetricType::Counter)?;
             ConstCounter::new(value.load(Ordering::Relaxed)).encode(row)?;
         }
-        Ok(())
+        encode_auth(shared.auth.stats(), &mut encoder)
     }
+}
+
+fn encode_auth(stats: &Stats, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    for (metric, counter) in [
+        (JWKS_FETCHES, &stats.jwks_fetches),
+        (JWKS_FAILURES, &stats.jwks_failures),
+        (WEBHOOK_REQUESTS, &stats.webhook_requests),
+        (WEBHOOK_FAILURES, &stats.webhook_failures),
+    ] {
+        let row = encoder.encode_descriptor(metric.name, metric.help, None, MetricType::Counter)?;
+        ConstCounter::new(counter.load(Ordering::Relaxed)).encode(row)?;
+    }
+    let (name, help) = (AUTH_REFUSED.name, AUTH_REFUSED.help);
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (reason, count) in stats.refused() {
+        ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
+    }
+    Ok(())
 }
 
 pub(crate) fn register(shared: Weak<Shared>, registry: &mut Registry) {

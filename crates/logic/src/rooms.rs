@@ -5,63 +5,95 @@ use std::collections::hash_map::Entry;
 
 use anser_api::id::Room;
 
+/// What one comet says.
+#[derive(Debug, Default)]
+struct Said {
+    /// Members of a room, and the round in which that was said last.
+    rooms: HashMap<Room, (u32, u64)>,
+    round: u64,
+}
+
 /// Rooms with members. A comet is named by its life, see [`crate::comets`].
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
-    by_life: HashMap<u64, HashMap<Room, u32>>,
+    by_life: HashMap<u64, Said>,
     /// Over all comets.
-    all: HashMap<Room, u32>,
+    all: HashMap<Room, u64>,
 }
 
 impl Rooms {
     /// Takes the rooms of a comet in place of all that it said before: a room that it does not name any more
     /// is empty there. Gives those that have members on other comets, and how many.
     pub(crate) fn replace(&mut self, life: u64, rooms: Vec<(Room, u32)>) -> Vec<(Room, u32)> {
-        self.forget(life);
-        let rooms: HashMap<Room, u32> = rooms.into_iter().filter(|(_, members)| *members > 0).collect();
-        let elsewhere = |(room, _): (&Room, &u32)| {
-            let members = *self.all.get(room)?;
-            Some((room.clone(), members))
-        };
-        let elsewhere = rooms.iter().filter_map(elsewhere).collect();
-        for (room, members) in &rooms {
-            let all = self.all.entry(room.clone()).or_default();
-            *all = all.saturating_add(*members);
+        let mut said = self.by_life.remove(&life).unwrap_or_default();
+        said.round += 1;
+        let round = said.round;
+        for (room, members) in rooms.into_iter().filter(|(_, members)| *members > 0) {
+            let (before, _) = said.rooms.insert(room.clone(), (members, round)).unwrap_or_default();
+            // Mostly nothing has changed.
+            if before != members {
+                self.change(room, before, members);
+            }
         }
-        if !rooms.is_empty() {
-            self.by_life.insert(life, rooms);
+        let gone = said.rooms.extract_if(|_, (_, last)| *last != round);
+        for (room, (members, _)) in gone {
+            self.change(room, members, 0);
+        }
+        let mut elsewhere = Vec::new();
+        if !self.by_life.is_empty() {
+            for (room, (own, _)) in &said.rooms {
+                let others = self.all.get(room).copied().unwrap_or_default() - u64::from(*own);
+                if others > 0 {
+                    elsewhere.push((room.clone(), clip(others)));
+                }
+            }
+        }
+        if !said.rooms.is_empty() {
+            self.by_life.insert(life, said);
         }
         elsewhere
     }
 
     /// Forgets what a comet said.
     pub(crate) fn forget(&mut self, life: u64) {
-        for (room, members) in self.by_life.remove(&life).unwrap_or_default() {
-            if let Entry::Occupied(mut all) = self.all.entry(room) {
-                *all.get_mut() = all.get().saturating_sub(members);
-                if *all.get() == 0 {
-                    all.remove();
-                }
-            }
+        for (room, (members, _)) in self.by_life.remove(&life).unwrap_or_default().rooms {
+            self.change(room, members, 0);
+        }
+    }
+
+    /// One comet says another number than before.
+    fn change(&mut self, room: Room, before: u32, now: u32) {
+        let mut all = match self.all.entry(room) {
+            Entry::Occupied(all) => all,
+            Entry::Vacant(all) => all.insert_entry(0),
+        };
+        *all.get_mut() = *all.get() + u64::from(now) - u64::from(before);
+        if *all.get() == 0 {
+            all.remove();
         }
     }
 
     pub(crate) fn members(&self, room: &Room) -> u32 {
-        self.all.get(room).copied().unwrap_or(0)
+        clip(self.all.get(room).copied().unwrap_or_default())
     }
 
     /// The largest rooms whose names begin with `kind`, at most `limit`; equal ones by name.
     pub(crate) fn largest(&self, kind: &str, limit: usize) -> Vec<(Room, u32)> {
         let named = self.all.iter().filter(|(room, _)| room.as_str().starts_with(kind));
-        let mut named: Vec<(&Room, u32)> = named.map(|(room, members)| (room, *members)).collect();
-        let order = |(a, m): &(&Room, u32), (b, n): &(&Room, u32)| n.cmp(m).then_with(|| a.cmp(b));
+        let mut named: Vec<(&Room, u64)> = named.map(|(room, members)| (room, *members)).collect();
+        let order = |(a, m): &(&Room, u64), (b, n): &(&Room, u64)| n.cmp(m).then_with(|| a.cmp(b));
         if limit < named.len() {
             named.select_nth_unstable_by(limit, order);
             named.truncate(limit);
         }
         named.sort_unstable_by(order);
-        named.into_iter().map(|(room, members)| (room.clone(), members)).collect()
+        named.into_iter().map(|(room, members)| (room.clone(), clip(members))).collect()
     }
+}
+
+/// Counts travel in 32 bits.
+fn clip(members: u64) -> u32 {
+    members.try_into().unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -204,6 +204,11 @@ impl Sessions {
         }
     }
 
+    /// The user who has a key, if somebody has it who is one.
+    pub(crate) fn owner_of(&self, key: &Key) -> Option<UserId> {
+        self.entry(self.find(key)?)?.user
+    }
+
     /// The comet that a key is connected to.
     pub(crate) fn locate(&self, key: &Key) -> Option<&CometName> {
         self.comet(self.entry(self.find(key)?)?)

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use anser_api::comet::PushError;
@@ -31,16 +32,20 @@ fn room(name: &str) -> Room {
 fn logic(change: impl FnOnce(&mut Config)) -> Logic {
     let mut config = Config::default();
     change(&mut config);
-    Logic::new(config, 256)
+    Logic::new(config, 256, Authenticator::open())
 }
 
 fn connect_at(logic: &Logic, at: &str, token: &str) -> Result<Connected, Refused> {
-    logic.shared.connect(&Connect {
+    let mut answer = logic.connect(Connect {
         comet: comet(at),
         token: Bytes::copy_from_slice(token.as_bytes()),
         cookie: None,
         remote: Ipv4Addr::LOCALHOST.into(),
-    })
+    });
+    match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("nobody has to be asked"),
+    }
 }
 
 fn connect(logic: &Logic, token: &str) -> Result<Connected, Refused> {
@@ -174,7 +179,7 @@ fn rooms_that_no_push_could_name_are_for_goims_clients() {
 
 #[test]
 fn long_names_are_refused() {
-    let logic = Logic::new(Config { key: 4, ..Config::default() }, 8);
+    let logic = Logic::new(Config { key: 4, ..Config::default() }, 8, Authenticator::open());
     assert!(matches!(connect(&logic, r#"{"key":"12345"}"#), Err(Refused::TooLong(_))));
     assert!(matches!(connect(&logic, r#"{"room_id":"123456789"}"#), Err(Refused::TooLong(_))));
     assert!(connect(&logic, r#"{"key":"1234","room_id":"12345678"}"#).is_ok());
@@ -445,4 +450,27 @@ async fn metrics_are_exported() {
     for metric in METRICS {
         assert!(text.contains(&format!("# HELP anser_logic_{} {}", metric.name, metric.help)), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_key_of_another_user_is_not_taken() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&secret, [b'x'; 32]).unwrap();
+    let config = Config { auth: Auth::Jwt, jwt_secret_file: secret.path().into(), ..Config::default() };
+    let auth = Authenticator::new(&config, &tokio::runtime::Handle::current()).unwrap();
+    let logic = Logic::new(config, 256, auth);
+    let token = |claims: &str| auth::tests::hs256(&[b'x'; 32], claims);
+    let choosing = |user: i64| {
+        let claims = format!(r#"{{"sub":{user},"exp":99999999999}}"#);
+        connect(&logic, &format!(r#"{{"token":"{}","key":"phone"}}"#, token(&claims)))
+    };
+    let old = choosing(7).unwrap().session;
+    let taken = "bad token: another user has this key at the moment: choose another one";
+    assert_eq!(choosing(8).unwrap_err().to_string(), taken);
+    let new = choosing(7).unwrap().session;
+    assert_ne!(old.generation, new.generation);
+    // Whoever made the token may give the key to somebody else.
+    connect(&logic, &token(r#"{"sub":8,"key":"phone","exp":99999999999}"#)).unwrap();
+    assert_eq!(choosing(7).unwrap_err().to_string(), taken);
+    assert_eq!(logic.online().await.connections, 1);
 }

@@ -22,6 +22,8 @@ pub(crate) struct Token {
     pub(crate) anser: bool,
     /// It wants to be told of dropped pushes.
     pub(crate) dropped: bool,
+    /// What shows who it is, where it has to show that; empty means nothing. goim has no such field.
+    pub(crate) proof: String,
 }
 
 impl Token {
@@ -124,6 +126,12 @@ impl<'de> Visitor<'de> for TokenVisitor {
                     }
                     _ => {}
                 },
+                // Whatever else a client of goim may have there, it was skipped before.
+                "token" => {
+                    if let serde_json::Value::String(text) = map.next_value()? {
+                        token.proof = text;
+                    }
+                }
                 "dropped" => token.dropped = map.next_value::<serde_json::Value>()? == true,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -162,6 +170,8 @@ mod tests {
         check(r#"{"accepts":[1000,null,-1]}"#, Token { accepts: vec![1000, 0, -1], ..token() });
         check(r#"{"proto":"anser/1","dropped":true}"#, Token { anser: true, dropped: true, ..token() });
         check(r#"{"proto":17,"dropped":"yes"}"#, token());
+        check(r#"{"token":"e.y.J"}"#, Token { proof: "e.y.J".into(), ..token() });
+        check(r#"{"token":{"mid":7}}"#, token());
         check(" {\"mid\" : 3}\n", Token { mid: 3, ..token() });
         check(r#"{"key":"\ud83d\ude00\n\\ud800"}"#, Token { key: "😀\n\\ud800".into(), ..token() });
         check(r#"{"key":"\ud800"}"#, Token { key: "\u{fffd}".into(), ..token() });

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anser_comet::{Comet, StartError};
 use anser_http::{Http, Keys, Names, Ready, Roles};
 use anser_job::Job;
-use anser_logic::Logic;
+use anser_logic::{Auth, Authenticator, Logic};
 use prometheus_client::registry::Registry;
 use rustix::system::uname;
 use tokio::runtime::Handle;
@@ -116,6 +116,15 @@ impl Server {
         config.comet.max_connections = max_connections;
         config.http.max_connections = max_callers;
         let workers = config.comet.worker_count();
+        let auth = Authenticator::new(&config.logic, &Handle::current())
+            .map_err(|error| Failure::new(Exit::Config, error.what, error.remedy))?;
+        let open = config.logic.auth == Auth::Open;
+        let cookies = match config.logic.auth {
+            Auth::Open => false,
+            Auth::Jwt => !config.logic.jwt_cookie.is_empty(),
+            Auth::Webhook => true,
+        };
+        let any_page = cookies && config.comet.allowed_origins.is_empty();
         let comet = anser_comet::Bound::bind(config.comet.clone()).map_err(start_failure)?;
         let (address, require_key) = (config.http.bind, config.http.require_key);
         let names = Names { key: config.logic.key, room: config.comet.room_name };
@@ -128,7 +137,7 @@ impl Server {
 
         let push_log = Arc::new(push_log::open(&config.store, data)?);
         let advice = config.logic.advice();
-        let logic = Arc::new(Logic::new(config.logic, config.comet.room_name));
+        let logic = Arc::new(Logic::new(config.logic, config.comet.room_name, auth));
         let comet = Arc::new(comet.start(logic.clone(), Handle::current()).map_err(start_failure)?);
         let routes = vec![anser_job::Route { name: comet.name(), comet: comet.clone(), local: true }];
         let job = Job::start(config.job, push_log.clone(), routes, logic.clone(), &Handle::current());
@@ -159,9 +168,17 @@ impl Server {
         let Addresses { tcp, websocket, http: api } = &addresses;
         info!(?tcp, ?websocket, http = %api, workers, max_connections, max_callers, open_files, "listening");
         for address in
-            tcp.iter().chain(websocket).filter(|address| !address.ip().to_canonical().is_loopback())
+            tcp.iter().chain(websocket).filter(|address| open && !address.ip().to_canonical().is_loopback())
         {
             warn!(%address, "whoever reaches this address may connect as any user");
+        }
+        let beyond = websocket.iter().find(|address| !address.ip().to_canonical().is_loopback());
+        if let Some(address) = beyond.filter(|_| any_page) {
+            warn!(
+                %address,
+                "web pages of any origin may connect here with the cookies of whoever looks at them: name yours in \
+                 comet.allowed_origins"
+            );
         }
         if !api.ip().to_canonical().is_loopback() {
             warn!(address = %api, "keys of the push API come to this address in the clear: put TLS before it");

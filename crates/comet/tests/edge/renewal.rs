@@ -64,6 +64,8 @@ fn it_comes_and_goes() {
     let mut client = edge.log_in(Kind::Tcp, &Login::new("one").room("live://1"));
     std::thread::scope(|scope| {
         scope.spawn(|| edge.drain());
+        // The balancer is to send nobody here while clients leave.
+        becomes(&true, || last(&edge).node.offline);
         client.end();
         drop(client);
     });

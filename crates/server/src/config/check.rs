@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use anser_api::settings::Span;
+use anser_logic::Auth;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -54,6 +55,7 @@ impl Config {
         complaints.extend(self.silence());
         complaints.extend(self.listeners());
         complaints.extend(self.open_doors());
+        complaints.extend(self.authentication());
         complaints.extend(self.filter());
         complaints
     }
@@ -76,6 +78,11 @@ impl Config {
             ("job.return_within", job.return_within, Span::secs(1)..=day),
             ("job.idempotency", job.idempotency, Span::secs(60)..=Span::secs(7 * 24 * 3600)),
             ("store.retention", store.retention, Span::millis(0)..=Span::secs(365 * 24 * 3600)),
+            ("logic.jwks_refresh", logic.jwks_refresh, Span::secs(10)..=day),
+            ("logic.jwks_timeout", logic.jwks_timeout, Span::millis(100)..=day),
+            ("logic.jwt_leeway", logic.jwt_leeway, Span::millis(0)..=Span::secs(3600)),
+            ("logic.webhook_timeout", logic.webhook_timeout, Span::millis(100)..=day),
+            ("logic.webhook_grace", logic.webhook_grace, Span::secs(1)..=day),
             ("http.request_timeout", http.request_timeout, Span::millis(100)..=day),
         ];
         let numbers = [
@@ -211,20 +218,57 @@ impl Config {
         complaints
     }
 
+    /// Keys that nobody is going to look at, and answers that nobody would wait for.
+    fn authentication(&self) -> Vec<Complaint> {
+        let logic = &self.logic;
+        let mut complaints = Vec::new();
+        for (key, set, auth) in [
+            ("logic.jwt_secret_file", !logic.jwt_secret_file.as_os_str().is_empty(), "jwt"),
+            ("logic.jwt_public_key_file", !logic.jwt_public_key_file.as_os_str().is_empty(), "jwt"),
+            ("logic.jwks_file", !logic.jwks_file.as_os_str().is_empty(), "jwt"),
+            ("logic.jwks_url", !logic.jwks_url.is_empty(), "jwt"),
+            ("logic.webhook_url", !logic.webhook_url.is_empty(), "webhook"),
+        ] {
+            if set && logic.auth == Auth::Open {
+                complaints.push(Complaint::new(
+                    key,
+                    format!("{key} is set, but logic.auth = \"open\", so clients name themselves"),
+                    format!("set logic.auth = \"{auth}\", or leave {key} out"),
+                ));
+            }
+        }
+        let patience = self.comet.handshake_timeout;
+        for (key, timeout, counts) in [
+            ("logic.jwks_timeout", logic.jwks_timeout, logic.auth == Auth::Jwt && !logic.jwks_url.is_empty()),
+            ("logic.webhook_timeout", logic.webhook_timeout, logic.auth == Auth::Webhook),
+        ] {
+            if counts && timeout >= patience {
+                complaints.push(Complaint::new(
+                    key,
+                    format!("{key} = \"{timeout}\" is not less than comet.handshake_timeout = \"{patience}\", after \
+                             which a client is sent away"),
+                    "lower the one, or raise the other",
+                ));
+            }
+        }
+        complaints
+    }
+
     /// Where nobody is authenticated, the address is what keeps strangers out.
     fn open_doors(&self) -> Vec<Complaint> {
+        let unguarded = self.logic.auth == Auth::Open && !self.logic.allow_open_beyond_loopback;
         let mut complaints = Vec::new();
         for (key, addresses) in [("comet.tcp", &self.comet.tcp), ("comet.websocket", &self.comet.websocket)] {
             let open = addresses.iter().find(|address| !is_loopback(address.ip()));
-            if let Some(address) = open.filter(|_| !self.logic.allow_open_beyond_loopback) {
+            if let Some(address) = open.filter(|_| unguarded) {
                 complaints.push(Complaint::new(
                     key,
                     format!(
                         "{key} = {address} can be reached from other machines, and whoever reaches it may \
                          connect as any user"
                     ),
-                    "set logic.allow_open_beyond_loopback = true if that is what you want, or listen on \
-                     127.0.0.1",
+                    "set logic.auth so that clients have to show who they are, or \
+                     logic.allow_open_beyond_loopback = true if that is what you want, or listen on 127.0.0.1",
                 ));
             }
         }

@@ -28,6 +28,11 @@ fn bounds() {
         ("comet.user_timeout=0ms", "comet.user_timeout = \"0ms\" is too short: set at least \"1s\""),
         ("comet.workers=1025", "comet.workers = 1025 is too large: set at most 1024"),
         ("logic.heartbeat=0s", "logic.heartbeat = \"0ms\" is too short: set at least \"1s\""),
+        ("logic.jwks_refresh=9s", "logic.jwks_refresh = \"9s\" is too short: set at least \"10s\""),
+        ("logic.jwks_timeout=99ms", "logic.jwks_timeout = \"99ms\" is too short: set at least \"100ms\""),
+        ("logic.jwt_leeway=2h", "logic.jwt_leeway = \"2h\" is too long: set at most \"1h\""),
+        ("logic.webhook_timeout=0s", "logic.webhook_timeout = \"0ms\" is too short: set at least \"100ms\""),
+        ("logic.webhook_grace=25h", "logic.webhook_grace = \"25h\" is too long: set at most \"24h\""),
         ("http.max_connections=0", "http.max_connections = 0 is too small: set at least 1"),
         ("comet.queue=0", "comet.queue = 0 is too small: set at least 1"),
         ("comet.room_queue=0", "comet.room_queue = 0 is too small: set at least 1"),
@@ -112,12 +117,15 @@ fn doors_are_not_left_open_by_accident() {
             told_of_flag(&format!("{key}=[\"127.0.0.1:1\", \"0.0.0.0:2\"]")),
             format!(
                 "--set {key}: {key} = 0.0.0.0:2 can be reached from other machines, and whoever reaches it \
-                 may connect as any user: set logic.allow_open_beyond_loopback = true if that is what you \
-                 want, or listen on 127.0.0.1"
+                 may connect as any user: set logic.auth so that clients have to show who they are, or \
+                 logic.allow_open_beyond_loopback = true if that is what you want, or listen on 127.0.0.1"
             )
         );
     }
     load("", &[], &["comet.tcp=[\"0.0.0.0:2\"]", "logic.allow_open_beyond_loopback=true"]).unwrap();
+    for auth in ["jwt", "webhook"] {
+        load("", &[], &["comet.tcp=[\"0.0.0.0:2\"]", &format!("logic.auth={auth}")]).unwrap();
+    }
     load("", &[], &["comet.tcp=[\"127.9.9.9:1\", \"[::1]:1\", \"[::ffff:127.0.0.1]:2\"]"]).unwrap();
     load("", &[], &["http.bind=0.0.0.0:80"]).unwrap();
     load("", &[], &["http.bind=[::1]:80", "http.require_key=false"]).unwrap();
@@ -127,4 +135,39 @@ fn doors_are_not_left_open_by_accident() {
          other machines: whoever reaches it could push to everyone: set http.require_key = true, or bind to \
          127.0.0.1"
     );
+}
+
+#[test]
+fn keys_are_not_set_in_vain() {
+    for (key, auth) in [
+        ("logic.jwt_secret_file", "jwt"),
+        ("logic.jwt_public_key_file", "jwt"),
+        ("logic.jwks_file", "jwt"),
+        ("logic.jwks_url", "jwt"),
+        ("logic.webhook_url", "webhook"),
+    ] {
+        let set = format!("{key}=http://127.0.0.1/x");
+        assert_eq!(
+            told_of_flag(&set),
+            format!(
+                "--set {key}: {key} is set, but logic.auth = \"open\", so clients name themselves: set logic.auth \
+                 = \"{auth}\", or leave {key} out"
+            )
+        );
+        load("", &[], &[&set, &format!("logic.auth={auth}")]).unwrap();
+    }
+}
+
+#[test]
+fn answers_come_before_clients_are_sent_away() {
+    let webhook = ["logic.auth=webhook", "comet.handshake_timeout=3s", "logic.webhook_timeout=3s"];
+    assert_eq!(
+        load("", &[], &webhook).unwrap_err(),
+        "--set logic.webhook_timeout: logic.webhook_timeout = \"3s\" is not less than comet.handshake_timeout = \
+         \"3s\", after which a client is sent away: lower the one, or raise the other"
+    );
+    load("", &[], &webhook[1..]).unwrap();
+    let jwt = ["logic.auth=jwt", "logic.jwks_timeout=9s", "logic.jwks_url=http://127.0.0.1/keys"];
+    assert!(load("", &[], &jwt).unwrap_err().contains("logic.jwks_timeout = \"9s\" is not less than"));
+    load("", &[], &jwt[..2]).unwrap();
 }
