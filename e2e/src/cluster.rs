@@ -77,18 +77,18 @@ impl Builder {
     /// Starts it and waits until it is ready or has ended; its folder comes with one that has ended.
     #[track_caller]
     pub(crate) fn start_or_end(self) -> Result<Cluster, (Process, TempDir)> {
-        let (process, folder) = self.launch();
-        Cluster::ready(process, folder)
+        let (process, folder, data) = self.launch();
+        Cluster::ready(process, folder, data)
     }
 
     /// Starts it and waits until it has ended, as one that cannot start does.
     #[track_caller]
     pub fn fail(self) -> Ended {
-        let (mut process, _folder) = self.launch();
+        let (mut process, _folder, _) = self.launch();
         process.wait()
     }
 
-    fn launch(self) -> (Process, TempDir) {
+    fn launch(self) -> (Process, TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let data = self.data.unwrap_or_else(|| folder.path().join("data"));
         let mut arguments = vec!["up".to_owned(), "--data".to_owned(), data.display().to_string()];
@@ -106,7 +106,7 @@ impl Builder {
             (None, None) => Process::plain(),
         };
         command.envs(self.environment);
-        (Process::start(command, folder.path(), &arguments), folder)
+        (Process::start(command, folder.path(), &arguments), folder, data)
     }
 }
 
@@ -118,6 +118,10 @@ pub struct Cluster {
     tcp: SocketAddr,
     websocket: SocketAddr,
     http: SocketAddr,
+    /// Where its data is.
+    data: PathBuf,
+    /// The key of its push API, unless it wants none.
+    key: Option<String>,
     /// Removed when the server is gone.
     _folder: TempDir,
 }
@@ -136,7 +140,7 @@ impl Cluster {
     }
 
     #[track_caller]
-    fn ready(mut process: Process, folder: TempDir) -> Result<Self, (Process, TempDir)> {
+    fn ready(mut process: Process, folder: TempDir, data: PathBuf) -> Result<Self, (Process, TempDir)> {
         let greeting = eventually("the greeting", || {
             // In this order, or what it said last would be missed.
             let ended = process.try_wait().is_some();
@@ -161,7 +165,10 @@ impl Cluster {
             ready => (ready == Some(true)).then_some(true),
         });
         if ready {
-            Ok(Self { process, greeting, tcp, websocket, http, _folder: folder })
+            let key = fs::read_to_string(data.join("push.key")).ok();
+            let key =
+                key.and_then(|text| text.lines().find(|line| !line.starts_with('#')).map(str::to_owned));
+            Ok(Self { process, greeting, tcp, websocket, http, data, key, _folder: folder })
         } else {
             Err((process, folder))
         }
@@ -185,6 +192,17 @@ impl Cluster {
     /// Where the HTTP API is.
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// Where its data is.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The header that the push API wants, with its end of line, for requests that are written by hand.
+    #[track_caller]
+    pub fn authorization(&self) -> String {
+        format!("Authorization: Bearer {}\r\n", self.key.as_ref().expect("the server wants a key"))
     }
 
     /// The process.
@@ -232,10 +250,16 @@ impl Cluster {
         client
     }
 
-    /// A connection to the HTTP API.
+    /// A connection to the HTTP API, of a back end that has the key.
     #[track_caller]
     pub fn api(&self) -> Http {
-        Http::connect(self.http)
+        Http::connect(self.http, self.key.as_deref())
+    }
+
+    /// A connection to the HTTP API of somebody who has no key.
+    #[track_caller]
+    pub fn stranger(&self) -> Http {
+        Http::connect(self.http, None)
     }
 
     /// What a `GET` on a connection of its own is answered.

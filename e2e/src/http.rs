@@ -15,18 +15,21 @@ const TAKEN: &str = r#"{"code":0,"message":""}"#;
 pub struct Http {
     address: SocketAddr,
     stream: TcpStream,
+    /// Sent with every request that has no other.
+    key: Option<String>,
     /// What was read behind the last answer.
     unread: Vec<u8>,
 }
 
 impl Http {
-    /// Connects.
+    /// Connects, to send this key of the push API, if any, with each request.
     #[track_caller]
-    pub fn connect(address: SocketAddr) -> Self {
-        Self::try_connect(address).expect("the HTTP API can be reached")
+    pub fn connect(address: SocketAddr, key: Option<&str>) -> Self {
+        let api = Self::try_connect(address).expect("the HTTP API can be reached");
+        Self { key: key.map(str::to_owned), ..api }
     }
 
-    /// Connects, if the server is there.
+    /// Connects without a key, if the server is there.
     #[track_caller]
     pub fn try_connect(address: SocketAddr) -> Option<Self> {
         let stream = match TcpStream::connect_timeout(&address, PATIENCE) {
@@ -40,10 +43,11 @@ impl Http {
         };
         stream.set_read_timeout(Some(PATIENCE)).expect("a limit above zero can be set");
         stream.set_nodelay(true).expect("an open socket has options");
-        Some(Self { address, stream, unread: Vec::new() })
+        Some(Self { address, stream, key: None, unread: Vec::new() })
     }
 
-    /// Sends a request and waits for its answer. `Host` and, with a body, `Content-Length` are added.
+    /// Sends a request and waits for its answer. `Host`, the key and, with a body, `Content-Length` are
+    /// added.
     #[track_caller]
     pub fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         self.write(&self.message(method, target, headers, body));
@@ -67,6 +71,10 @@ impl Http {
         let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.address);
         for (name, value) in headers {
             let _ = write!(request, "{name}: {value}\r\n");
+        }
+        let named = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+        if let Some(key) = self.key.as_ref().filter(|_| !named) {
+            let _ = write!(request, "Authorization: Bearer {key}\r\n");
         }
         if !body.is_empty() || method == "POST" {
             let _ = write!(request, "Content-Length: {}\r\n", body.len());

@@ -10,10 +10,11 @@ settings! {
     pub struct Config {
         /// Address of the push API, health and metrics.
         bind: SocketAddr = ([127, 0, 0, 1], 3111).into(),
-        /// Whether anyone who reaches the address may push although it is beyond loopback.
-        allow_open_beyond_loopback: bool = false,
+        /// Whether back ends must send a key of push.key in the data folder (`Authorization: Bearer KEY`).
+        /// When false, whoever reaches the address may push; it must then be loopback.
+        require_key: bool = true,
         /// Web pages that may call the API from a browser, by origin, such as "https://app.example"; "*" for
-        /// all. When empty, none. Back ends are no browsers and have no origin.
+        /// all. When empty, none but the server's own /docs. Back ends are no browsers and have no origin.
         allowed_origins: Vec<String> = Vec::new(),
         /// Largest request body, in bytes. At least 1.
         body: usize = 1_000_000,
@@ -23,7 +24,7 @@ settings! {
         /// Most connections at once. At least 1; at most the files that are kept for them, see
         /// comet.max_connections.
         max_connections: usize = 4096,
-        /// Most keys or users in one push, and most rooms in one question for members. At least 1.
+        /// Most devices, users or rooms in one push, and most rooms in one question for members. At least 1.
         receivers: usize = 10_000,
         /// The environment that /goim/nodes/instances tells of every comet.
         deploy_env: String = "dev".to_owned(),

@@ -17,6 +17,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 
+use crate::surface;
 use json::Object;
 
 /// Longest key or room that is looked at; the configuration allows no longer ones.
@@ -52,7 +53,7 @@ fn table() -> [(Method, &'static str, MethodRouter<Goim>); 9] {
 pub(crate) fn routes(goim: Goim) -> Router {
     let add = |router: Router<Goim>, (method, path, answer): (Method, &str, MethodRouter<Goim>)| {
         // goim has no HEAD, which comes with GET here.
-        router.route(path, if method == Method::GET { answer.head(fallback) } else { answer })
+        router.route(path, if method == Method::GET { answer.head(surface::other_method) } else { answer })
     };
     table().into_iter().fold(Router::new(), add).with_state(goim)
 }
@@ -96,7 +97,7 @@ fn enveloped(status: StatusCode, body: Object) -> Response {
 
 /// What goim answers to paths and methods that it does not have: a trailing slash is sent on, the rest
 /// is not found.
-pub(crate) async fn fallback(request: Request) -> Response {
+pub(crate) fn fallback(request: &Request) -> Response {
     let path = request.uri().path();
     let known =
         |path: &str| table().iter().any(|(method, known, _)| method == request.method() && *known == path);

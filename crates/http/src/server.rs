@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use anser_api::logic::{Advice, Directory, PushApi};
 use axum::Router;
-use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::http::header::ORIGIN;
-use axum::middleware::{self, Next};
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use hyper::body;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -19,15 +18,44 @@ use prometheus_client::registry::Registry;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
+use crate::access::{self, Guard, Keys, Peer};
 use crate::config::Config;
 use crate::goim::{self, Goim};
 use crate::health::{self, Alive, Ready};
 use crate::long::Told;
+use crate::metrics::{self, Metrics, Refused};
+use crate::origin::{self, Origins};
+use crate::v1::{self, Limits, V1};
+use crate::{problem, surface};
 
 /// Longest request head, in bytes: goim takes request lines of 100 KB.
 const HEAD: usize = 128 << 10;
+
+/// How long names may be, by the settings of other roles.
+#[derive(Clone, Copy, Debug)]
+pub struct Names {
+    /// Bytes of a device's key, `logic.key`.
+    pub key: usize,
+    /// Bytes of a room's name, `comet.room_name`.
+    pub room: usize,
+}
+
+/// What the API stands on.
+pub struct Roles {
+    /// Takes the pushes.
+    pub push: Arc<dyn PushApi>,
+    /// Knows who is where.
+    pub directory: Arc<dyn Directory>,
+    /// What clients are told beside the addresses of comets.
+    pub advice: Advice,
+    /// The keys that are good, if the configuration asks for keys.
+    pub keys: Keys,
+    /// How long names may be.
+    pub names: Names,
+}
 
 /// The address is bound, and does not answer yet.
 #[derive(Debug)]
@@ -35,6 +63,7 @@ pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
     config: Config,
+    metrics: Metrics,
 }
 
 impl Bound {
@@ -50,7 +79,7 @@ impl Bound {
         socket.bind(&config.bind.into())?;
         socket.listen(1024)?;
         let listener = TcpListener::from_std(socket.into())?;
-        Ok(Self { address: listener.local_addr()?, listener, config })
+        Ok(Self { address: listener.local_addr()?, listener, config, metrics: Metrics::default() })
     }
 
     /// Where it listens.
@@ -58,38 +87,60 @@ impl Bound {
         self.address
     }
 
-    /// Starts to answer. `advice` is what clients are told beside the addresses of comets.
-    pub fn start(
-        self,
-        push: Arc<dyn PushApi>,
-        directory: Arc<dyn Directory>,
-        advice: Advice,
-        registry: Arc<Registry>,
-        alive: Alive,
-        ready: Ready,
-    ) -> Http {
-        let goim = Goim {
-            push,
-            directory,
-            advice: advice.into(),
-            deploy_env: self.config.deploy_env.into(),
-            max_body: self.config.body,
-            max_receivers: self.config.receivers,
-        };
+    /// Puts the metrics of the HTTP API into a registry, under `anser_http_`.
+    pub fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
+    }
+
+    /// Starts to answer.
+    pub fn start(self, roles: Roles, registry: Arc<Registry>, alive: Alive, ready: Ready) -> Http {
         let timeout = self.config.request_timeout.0;
-        let origins: Arc<[String]> = self.config.allowed_origins.into();
-        let app = Router::new()
-            .merge(goim::routes(goim))
-            .merge(health::routes(alive, ready, registry))
-            .fallback(goim::fallback)
-            .method_not_allowed_fallback(goim::fallback)
-            .layer(middleware::from_fn(move |request, next| within(timeout, request, next)))
-            .layer(middleware::from_fn(move |request, next| of_a_page(origins.clone(), request, next)));
+        let keys = roles.keys.clone();
+        let routes = self.routes(roles).merge(health::routes(alive, ready, registry));
+        let app = self.fence(routes, keys);
         let (stop, stopped) = watch::channel(());
         let slots = Arc::new(Semaphore::new(self.config.max_connections));
         let server = Server { app, timeout, slots: slots.clone(), stopped };
         tokio::spawn(server.run(self.listener));
         Http { stop, slots, max_connections: self.config.max_connections as u32 }
+    }
+
+    /// What back ends and clients call.
+    pub(crate) fn routes(&self, roles: Roles) -> Router {
+        let Config { body, receivers, ref deploy_env, .. } = self.config;
+        let Roles { push, directory, advice, names, .. } = roles;
+        let goim = Goim {
+            push: push.clone(),
+            directory,
+            advice: advice.into(),
+            deploy_env: deploy_env.as_str().into(),
+            max_body: body,
+            max_receivers: receivers,
+        };
+        let limits = Limits { body, receivers, key: names.key, room: names.room };
+        Router::new()
+            .merge(goim::routes(goim))
+            .merge(v1::routes(V1 { push, limits }))
+            .merge(problem::routes())
+    }
+
+    /// What a request goes through before it comes to a route; the last layer is the first that sees it.
+    pub(crate) fn fence(&self, routes: Router, keys: Keys) -> Router {
+        let Config { request_timeout, require_key, allowed_origins, .. } = &self.config;
+        let metrics = self.metrics.clone();
+        let origins =
+            Origins { allowed: allowed_origins.clone(), keys: *require_key, metrics: metrics.clone() };
+        // These count for the routes that are there by now, so they come behind all of them.
+        let routes = routes.fallback(surface::missing).method_not_allowed_fallback(surface::other_method);
+        let routes = routes.layer(from_fn_with_state((request_timeout.0, metrics.clone()), within));
+        let guarded = if *require_key {
+            routes.layer(from_fn_with_state(Arc::new(Guard::new(keys, metrics.clone())), access::ask))
+        } else {
+            routes
+        };
+        guarded
+            .layer(from_fn_with_state(Arc::new(origins), origin::check))
+            .layer(from_fn_with_state(metrics, metrics::count))
     }
 }
 
@@ -108,6 +159,9 @@ impl Http {
         let _ = tokio::time::timeout(limit, self.slots.acquire_many(self.max_connections)).await;
     }
 }
+
+/// A request as hyper has it.
+type Incoming = hyper::Request<body::Incoming>;
 
 struct Server {
     app: Router,
@@ -148,7 +202,11 @@ impl Server {
     }
 
     fn serve(&self, socket: TcpStream, from: SocketAddr, permit: OwnedSemaphorePermit) {
-        let service = TowerToHyperService::new(self.app.clone());
+        let peer = Peer(from.ip());
+        let service = TowerToHyperService::new(self.app.clone().map_request(move |mut request: Incoming| {
+            request.extensions_mut().insert(peer);
+            request
+        }));
         let mut stopped = self.stopped.clone();
         let timeout = self.timeout;
         if let Err(cause) = socket.set_nodelay(true) {
@@ -176,22 +234,15 @@ impl Server {
     }
 }
 
-/// A browser lets every web page post to every server: what comes from a page, with an `Origin`, is
-/// refused unless that is in the list.
-async fn of_a_page(origins: Arc<[String]>, request: Request, next: Next) -> Response {
-    let Some(origin) = request.headers().get(ORIGIN) else { return next.run(request).await };
-    let allowed =
-        |allowed: &String| allowed == "*" || allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes());
-    if origins.iter().any(allowed) {
-        return next.run(request).await;
-    }
-    let message = "web pages of this origin may not call the API: http.allowed_origins names those that may";
-    goim::envelope(StatusCode::FORBIDDEN, -403, message)
-}
-
 /// A request that takes too long to arrive is given up.
-async fn within(timeout: Duration, request: Request, next: Next) -> Response {
+async fn within(
+    State((timeout, metrics)): State<(Duration, Metrics)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = request.uri().path().to_owned();
     tokio::time::timeout(timeout, next.run(request)).await.unwrap_or_else(|_| {
-        goim::envelope(StatusCode::REQUEST_TIMEOUT, -400, "the request took too long to arrive")
+        metrics.refused(Refused::Timeout);
+        surface::refuse(&path, &problem::TIMEOUT, "the request took too long to arrive")
     })
 }

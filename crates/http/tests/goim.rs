@@ -10,7 +10,7 @@ use anser_api::id::{CometName, Key, Position, Room};
 use anser_api::job::Accepted;
 use anser_api::logic::{Advice, Audience, Backoff, Directory, Node, NodeState, Online, Place, Push, PushApi};
 use anser_api::{Answer, ready};
-use anser_http::{Bound, Config, Http, Ready};
+use anser_http::{Bound, Config, Http, Keys, Names, Ready, Roles};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -115,12 +115,20 @@ struct Server {
 
 impl Server {
     fn start(directory: FakeDirectory, advice: Advice) -> Self {
-        let config = Config { bind: ([127, 0, 0, 1], 0).into(), body: 9, receivers: 3, ..Config::default() };
+        let bind = ([127, 0, 0, 1], 0).into();
+        let config = Config { bind, require_key: false, body: 9, receivers: 3, ..Config::default() };
         let bound = Bound::bind(config).unwrap();
         let (address, api) = (bound.address(), Arc::new(FakeApi::default()));
         let registry = Arc::new(Registry::default());
         let alive = Arc::new(|| Ok(()));
-        let http = bound.start(api.clone(), Arc::new(directory), advice, registry, alive, Ready::default());
+        let roles = Roles {
+            push: api.clone(),
+            directory: Arc::new(directory),
+            advice,
+            keys: Keys::default(),
+            names: Names { key: 256, room: 256 },
+        };
+        let http = bound.start(roles, registry, alive, Ready::default());
         Self { address, api, http }
     }
 

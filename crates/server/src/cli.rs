@@ -12,6 +12,7 @@ mod completions;
 mod config;
 mod doctor;
 mod http;
+mod key;
 mod listen;
 mod place;
 mod push;

@@ -3,6 +3,7 @@
 //! - [`cli`]: the arguments, and one module for each command.
 //! - [`config`]: what an operator can set, and how the layers become one.
 //! - [`up`]: every role in one process.
+//! - [`push_key`]: the keys of the push API, in the data folder.
 //! - [`log`]: what the process says while it runs.
 //! - [`process`]: what it measures of itself.
 //! - `files`: how many it may open, and what that allows.
@@ -16,6 +17,7 @@ pub mod failure;
 pub mod log;
 pub mod out;
 pub mod process;
+pub mod push_key;
 mod push_log;
 pub mod up;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anser_comet::{Comet, StartError};
-use anser_http::{Http, Ready};
+use anser_http::{Http, Keys, Names, Ready, Roles};
 use anser_job::Job;
 use anser_logic::{Auth, Authenticator, Logic};
 use prometheus_client::registry::Registry;
@@ -22,10 +22,14 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files::{self, Plan, Shortage};
+use crate::push_key::{self, Secret};
 use crate::{log, out, process, push_log};
 
 /// A worker whose loop has not gone on for so long is told by `/healthz`.
 const STALLED: Duration = Duration::from_secs(10);
+
+/// The data folder when no other is named.
+pub const DATA: &str = "./anser-data";
 
 /// How long the job may take to learn, after the edge has drained, what has been written.
 const JOB_LIMIT: Duration = Duration::from_secs(1);
@@ -37,9 +41,10 @@ const HTTP_LIMIT: Duration = Duration::from_secs(2);
 pub async fn run(config: Config, data: PathBuf, log: &log::Running) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let _lock = lock(&data)?;
-    let server = Server::start(config, &data, |registry| log.register(registry))?;
+    let keys = if config.http.require_key { push_key::ensure(&data)? } else { Vec::new() };
+    let server = Server::start(config, &data, &keys, |registry| log.register(registry))?;
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data = %data.display(), "ready");
-    if let Err(failure) = out::write(&server.greeting(&data)) {
+    if let Err(failure) = out::write(&server.greeting(&data, &keys)) {
         // It runs all the same; the log has the addresses.
         warn!(error = %failure, "cannot print the addresses on stdout; the server runs all the same");
     }
@@ -94,9 +99,14 @@ pub struct Addresses {
 }
 
 impl Server {
-    /// Binds every address, then starts every role. Must be called on a runtime. `more` are metrics beyond
-    /// those of the roles.
-    fn start(mut config: Config, data: &Path, more: impl FnOnce(&mut Registry)) -> Result<Self, Failure> {
+    /// Binds every address, then starts every role. Must be called on a runtime. The push API wants one of
+    /// `keys`, unless the configuration says that it wants none. `more` are metrics beyond those of the roles.
+    fn start(
+        mut config: Config,
+        data: &Path,
+        keys: &[Secret],
+        more: impl FnOnce(&mut Registry),
+    ) -> Result<Self, Failure> {
         let plan = Plan::of(files::raise(), config.comet.max_connections, config.http.max_connections);
         tell_shortage(&plan, config.comet.max_connections);
         let Plan { limit: open_files, clients: max_connections, callers: max_callers, .. } = plan;
@@ -116,7 +126,8 @@ impl Server {
         };
         let any_page = cookies && config.comet.allowed_origins.is_empty();
         let comet = anser_comet::Bound::bind(config.comet.clone()).map_err(start_failure)?;
-        let address = config.http.bind;
+        let (address, require_key) = (config.http.bind, config.http.require_key);
+        let names = Names { key: config.logic.key, room: config.comet.room_name };
         let http = anser_http::Bound::bind(config.http).map_err(|error| Failure::bind(address, &error))?;
         let addresses = Addresses {
             tcp: comet.tcp().to_vec(),
@@ -139,6 +150,7 @@ impl Server {
         job.register(&mut registry);
         push_log.register(&mut registry);
         logic.register(&mut registry);
+        http.register(&mut registry);
         process::register(&mut registry, &plan);
         more(&mut registry);
         let ready = Ready::default();
@@ -149,7 +161,9 @@ impl Server {
                 Err(format!("worker {worker} of the edge has stood still for {} s", STALLED.as_secs()))
             }
         });
-        let http = http.start(logic.clone(), logic, advice, Arc::new(registry), alive, ready.clone());
+        let keys = Keys::new(keys.iter().map(Secret::expose));
+        let roles = Roles { push: logic.clone(), directory: logic, advice, keys, names };
+        let http = http.start(roles, Arc::new(registry), alive, ready.clone());
         ready.set(true);
         let Addresses { tcp, websocket, http: api } = &addresses;
         info!(?tcp, ?websocket, http = %api, workers, max_connections, max_callers, open_files, "listening");
@@ -167,7 +181,10 @@ impl Server {
             );
         }
         if !api.ip().to_canonical().is_loopback() {
-            warn!(address = %api, "whoever reaches this address may push to everyone");
+            warn!(address = %api, "keys of the push API come to this address in the clear: put TLS before it");
+        }
+        if !require_key {
+            warn!(address = %api, "whoever reaches this address may push to everyone, as http.require_key is false");
         }
         Ok(Self { comet, job, http, ready, addresses })
     }
@@ -185,7 +202,8 @@ impl Server {
         self.http.stop(HTTP_LIMIT).await;
     }
 
-    fn greeting(&self, data: &Path) -> String {
+    /// What the operator is told, with lines to paste. `keys` is empty when none is needed.
+    fn greeting(&self, data: &Path, keys: &[Secret]) -> String {
         let Addresses { tcp, websocket, http } = &self.addresses;
         let mut text = format!(
             "Anser {} is up: every role in this process, data in {}\n\n",
@@ -198,7 +216,13 @@ impl Server {
         for address in websocket {
             let _ = writeln!(text, "  clients, WebSocket  ws://{address}/sub");
         }
-        let _ = writeln!(text, "  push API            http://{http}/goim/push/room");
+        let _ = writeln!(
+            text,
+            "  push API            http://{http}/api/v1/push, explained at /docs; /goim/push/*"
+        );
+        if !keys.is_empty() {
+            let _ = writeln!(text, "  push API key        {}", push_key::path(data).display());
+        }
         let _ = writeln!(text, "  health, metrics     http://{http}/healthz /readyz /metrics");
         let (tcp, websocket): (Vec<_>, Vec<_>) =
             (tcp.iter().copied().map(here).collect(), websocket.iter().copied().map(here).collect());
@@ -215,13 +239,31 @@ impl Server {
         } else {
             format!(" --http http://{http}")
         };
+        let (folder, authorization) = match keys {
+            [] => (String::new(), String::new()),
+            keys => {
+                let usual = data == Path::new(DATA);
+                let folder = if usual { String::new() } else { format!(" --data {}", quote(data)) };
+                (folder, format!(" -H \"Authorization: Bearer $({})\"", push_key::shown_by(data, keys)))
+            }
+        };
         let _ = write!(
             text,
             "\nFirst step: paste the first line into a second terminal, the second into a third.\n\n  \
-             {anser} listen{server}\n  {anser} push room live://1 hello{api}\n\nCtrl-C drains and ends.\n"
+             {anser} listen{server}\n  {anser} push room live://1 hello{api}{folder}\n\n\
+             The same as a back end does it:\n\n  \
+             curl{authorization} -d hello 'http://{http}/goim/push/room?operation=1000&type=live&room=1'\n\n\
+             Ctrl-C drains and ends.\n"
         );
         text
     }
+}
+
+/// A path as a word for a shell.
+pub(crate) fn quote(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Where an address is reached from this machine: what is bound to every address is so at loopback.

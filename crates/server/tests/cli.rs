@@ -141,7 +141,8 @@ fn push_without_a_server() {
     }
 }
 
-/// A server that answers one request, and returns it.
+/// A server that answers one request, and returns it: its first line and its body, behind them the key that
+/// came with it, if there was one.
 fn answer_once(body: &'static str) -> (String, std::thread::JoinHandle<String>) {
     use std::io::{BufRead as _, BufReader, Read as _};
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -158,7 +159,9 @@ fn answer_once(body: &'static str) -> (String, std::thread::JoinHandle<String>) 
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         stream.get_mut().write_all(answer.as_bytes()).unwrap();
         let line = request.lines().next().unwrap();
-        format!("{line} {}", String::from_utf8(sent).unwrap())
+        let key = request.lines().find_map(|line| line.strip_prefix("authorization: "));
+        let key = key.map(|key| format!(" ({key})")).unwrap_or_default();
+        format!("{line} {}{key}", String::from_utf8(sent).unwrap())
     });
     (http, server)
 }
@@ -169,6 +172,47 @@ fn push_says_what_it_did() {
     let (code, said, _) = run(&["push", "room", "live://1", "--op", "7", "--http", &http, "hello"]);
     assert_eq!((code, said.as_str()), (0, "accepted 5 bytes for room live://1, operation 7\n"));
     assert_eq!(server.join().unwrap(), "POST /goim/push/room?operation=7&type=live&room=1 HTTP/1.1 hello");
+}
+
+/// From a file that is named, else from the variable, else from the data folder, wherever that is.
+#[test]
+fn push_sends_the_key() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str, mode: u32| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    write("anser-data/push.key", "# ours\nthe-key-where-it-usually-is\nanother-key-beside-it\n", 0o600);
+    write("data/push.key", "the-key-of-another-folder\n", 0o600);
+    write("mine", "the-key-of-a-file-that-is-named", 0o400);
+    write("open", "the-key-that-all-can-read", 0o644);
+    let variable = ("ANSER_KEY", "the-key-in-the-environment");
+    for (env, more, sent) in [
+        (&[][..], &[][..], "the-key-where-it-usually-is"),
+        (&[("ANSER_KEY", "")], &[], "the-key-where-it-usually-is"),
+        (&[("ANSER_DATA", "data")], &[], "the-key-of-another-folder"),
+        (&[], &["--data", "data"], "the-key-of-another-folder"),
+        (&[variable], &["--data", "data"], "the-key-in-the-environment"),
+        (&[variable], &["--key-file", "mine"], "the-key-of-a-file-that-is-named"),
+    ] {
+        let (http, server) = answer_once(r#"{"code":0,"message":""}"#);
+        let output = anser(folder.path(), env, &[&["push", "all", "x", "--http", &http], more].concat());
+        assert_eq!(told(&output).0, 0, "{env:?} {more:?}");
+        let expected = format!("POST /goim/push/all?operation=1000 HTTP/1.1 x (Bearer {sent})");
+        assert_eq!(server.join().unwrap(), expected, "{env:?} {more:?}");
+    }
+    for (env, more, code, said) in [
+        (&[][..], &["--key-file", "open"][..], 78, "anser: open can be read or written by others"),
+        (&[], &["--key-file", "none"], 78, "anser: the push API key none cannot be read"),
+        (&[("ANSER_KEY", "short")], &[], 64, "anser: ANSER_KEY: the key has 5 characters, at least 20"),
+    ] {
+        let output = anser(folder.path(), env, &[&["push", "all", "x"], more].concat());
+        let (ended, _, stderr) = told(&output);
+        assert!(ended == code && stderr.starts_with(said), "{ended} {stderr}");
+    }
 }
 
 #[test]

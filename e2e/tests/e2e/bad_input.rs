@@ -293,7 +293,10 @@ fn the_api_meets_strangers_too() {
     let cluster = Cluster::start(&["http.request_timeout=2s"]);
     let mut neighbours = Neighbours::of(&cluster);
     let mut slow = cluster.api();
-    slow.write(b"POST /goim/push/all?operation=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf");
+    let key = cluster.authorization();
+    let request =
+        format!("POST /goim/push/all?operation=1 HTTP/1.1\r\nHost: x\r\n{key}Content-Length: 10\r\n\r\nhalf");
+    slow.write(request.as_bytes());
     let mut slower = cluster.api();
     slower.write(b"POST /goim/push/all?oper");
     let mut stranger = cluster.api();

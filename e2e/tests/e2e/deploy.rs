@@ -26,8 +26,6 @@ const PLANNED: &[(&str, &str)] = &[
     ("anser_store_bytes", "gauge"),
     ("anser_store_segments", "gauge"),
     ("anser_store_refused", "counter"),
-    ("anser_http_requests", "counter"),
-    ("anser_http_request_seconds", "histogram"),
 ];
 
 const UNIT: &str = "deploy/anser.service";

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 
 use anser_e2e::{Client, Cluster, Dial, Incoming, Packet, Process, Transport, eventually, eventually_eq};
 use rustix::process::Signal;
@@ -52,7 +53,11 @@ fn a_bad_configuration() {
     fs::write(&file, b"\xff").unwrap();
     check(&file, &[], &["mine.toml cannot be read"]);
     fs::write(&file, "").unwrap();
-    check(&file, &["http.bind=0.0.0.0:0"], &["--set http.bind", "whoever reaches it may push to everyone"]);
+    check(
+        &file,
+        &["http.bind=0.0.0.0:0", "http.require_key=false"],
+        &["--set http.require_key", "whoever reaches it could push to everyone"],
+    );
     check(
         &file,
         &["comet.queue=0", "comet.body=1"],
@@ -192,6 +197,13 @@ fn connections_from_one_address() {
     assert_eq!(cluster.login(Transport::Tcp, "{}").heartbeat(), 0);
 }
 
+/// What a shell prints for a line.
+fn shell(line: &str) -> String {
+    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// The lines that `anser up` prints to be pasted, as the README promises.
 #[test]
 fn the_first_minute() {
@@ -208,6 +220,23 @@ fn the_first_minute() {
     let said = "accepted 5 bytes for room live://1, operation 1000\n";
     assert_eq!((pushed.code, &*pushed.stdout, &*pushed.stderr), (Some(0), said, ""));
     listen.on_stdout("the push", |said| said.ends_with("Z 1000 hello\n").then_some(()));
+    let curl = cluster.greeting().lines().find(|line| line.starts_with("  curl "));
+    let curl = curl.expect("the greeting has a line for curl");
+    let key = cluster.data().join("push.key");
+    let begin = format!("  curl -H \"Authorization: Bearer $(cat {})\" -d hello '", key.display());
+    assert!(curl.starts_with(&begin), "{curl} does not begin with {begin}");
+    assert_eq!(shell(curl), r#"{"code":0,"message":""}"#);
+    listen.on_stdout("the second push", |said| (said.matches("Z 1000 hello\n").count() == 2).then_some(()));
+
+    // The README's line, in a folder where the server's data is where the README has it.
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let line = readme.lines().find(|line| line.starts_with("curl ")).expect("the README has a line for curl");
+    let line = line.replace("http://127.0.0.1:3111/", &format!("http://{}/", cluster.http()));
+    assert!(line.contains(&cluster.http().to_string()), "{line}");
+    let here = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(cluster.data(), here.path().join("anser-data")).unwrap();
+    assert_eq!(shell(&format!("cd {} && {line}", here.path().display())), r#"{"code":0,"message":""}"#);
+    listen.on_stdout("the README's push", |said| said.ends_with("Z 1000 hello again\n").then_some(()));
 
     // The server goes away, which the listener is told and survives, until it is told to end.
     cluster.signal(Signal::TERM);
@@ -217,7 +246,7 @@ fn the_first_minute() {
     });
     listen.signal(Signal::INT);
     let ended = listen.wait();
-    assert_eq!((ended.code, ended.stdout.lines().count()), (Some(0), 1), "{}", ended.stderr);
+    assert_eq!((ended.code, ended.stdout.lines().count()), (Some(0), 3), "{}", ended.stderr);
 }
 
 /// The log for machines: every line is an object.
@@ -263,7 +292,7 @@ fn noise(cluster: &Cluster) {
 fn a_log_that_cannot_be_written() {
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("log");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let _nobody_reads = fs::File::options().read(true).write(true).open(&fifo).unwrap();
     for (file, overflows) in [(&*fifo, true), (Path::new("/dev/full"), false)] {
         let mut cluster = Cluster::builder().stderr(file).set(&["log.filter=trace"]).start();

@@ -18,6 +18,15 @@ fn bad_query(message: &str) -> String {
     )
 }
 
+/// What a push that is taken is answered: goim's envelope, and beside it the number of its message.
+#[track_caller]
+fn assert_taken(answer: &Answer, target: &str) {
+    let id = answer.header("anser-message-id").unwrap_or_else(|| panic!("{target}: no number in {answer}"));
+    assert!(id.parse::<u64>().is_ok(), "{target}: {id} is no number");
+    let rest = answer.to_string().replace(&format!("anser-message-id: {id}\r\n"), "");
+    assert_eq!(rest, json("200 OK", r#"{"code":0,"message":""}"#), "{target}");
+}
+
 fn post(cluster: &Cluster, target: &str, body: &[u8]) -> Answer {
     cluster.api().request("POST", target, &[], body)
 }
@@ -25,7 +34,6 @@ fn post(cluster: &Cluster, target: &str, body: &[u8]) -> Answer {
 #[test]
 fn pushes_are_taken() {
     let cluster = Cluster::start(&[]);
-    let taken = json("200 OK", r#"{"code":0,"message":""}"#);
     for target in [
         "keys?operation=1&keys=a&keys=b",
         "keys?keys=a",
@@ -38,9 +46,9 @@ fn pushes_are_taken() {
         "all?operation=1&speed=5",
         "all?operation=1&operation=x&other=1",
     ] {
-        assert_eq!(post(&cluster, &format!("/goim/push/{target}"), b"x").to_string(), taken, "{target}");
+        assert_taken(&post(&cluster, &format!("/goim/push/{target}"), b"x"), target);
     }
-    assert_eq!(post(&cluster, "/goim/push/all?operation=1", b"").to_string(), taken);
+    assert_taken(&post(&cluster, "/goim/push/all?operation=1", b""), "without a body");
 }
 
 /// The words of goim's web framework, to the letter.
@@ -181,18 +189,17 @@ fn a_full_queue_asks_to_try_again() {
 fn connections_are_kept() {
     let cluster = Cluster::start(&[]);
     let mut api = cluster.api();
-    let request = b"POST /goim/push/all?operation=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+    let head = format!("POST /goim/push/all?operation=1 HTTP/1.1\r\nHost: x\r\n{}", cluster.authorization());
+    let request = format!("{head}Content-Length: 2\r\n\r\nhi");
     let (first, second) = request.split_at(50);
-    api.write(first);
-    api.write(&[second, &request[..], &request[..], first].concat());
-    api.write(second);
+    api.write(first.as_bytes());
+    api.write([second, &request, &request, first].concat().as_bytes());
+    api.write(second.as_bytes());
     for _ in 0..4 {
         assert_eq!(api.answer().text(), r#"{"code":0,"message":""}"#);
     }
-    let chunked =
-        b"POST /goim/push/all?operation=1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
-                    2\r\nhi\r\n0\r\n\r\n";
-    api.write(chunked);
+    let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n");
+    api.write(chunked.as_bytes());
     assert_eq!(api.answer().text(), r#"{"code":0,"message":""}"#);
     assert_eq!(cluster.metrics().get("comet_pushes"), 5);
 }
@@ -221,7 +228,10 @@ fn slow_callers_are_cut() {
     let cluster = Cluster::start(&["http.request_timeout=300ms", "http.max_connections=4"]);
     let mut slow: Vec<_> = (0..3).map(|_| cluster.api()).collect();
     slow[0].write(b"POST /goim/push/all?operation=1 HTT");
-    slow[1].write(b"POST /goim/push/all?operation=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf");
+    let key = cluster.authorization();
+    let half =
+        format!("POST /goim/push/all?operation=1 HTTP/1.1\r\nHost: a\r\n{key}Content-Length: 9\r\n\r\nhalf");
+    slow[1].write(half.as_bytes());
     let answer = slow[1].answer();
     assert_eq!(answer.status(), 408, "{answer}");
     assert_eq!(answer.text(), r#"{"code":-400,"message":"the request took too long to arrive"}"#);

@@ -381,13 +381,14 @@ fn every_metric_is_documented() {
         anser_comet::METRICS.iter().map(|metric| (format!("anser_comet_{}", metric.name), metric.help));
     let logic =
         anser_logic::METRICS.iter().map(|metric| (format!("anser_logic_{}", metric.name), metric.help));
+    let http = anser_http::METRICS.iter().map(|metric| (format!("anser_http_{}", metric.name), metric.help));
     let (name, help) = anser_server::log::METRIC;
     let process = anser_server::process::METRICS.iter().map(|metric| (metric.name.to_owned(), metric.help));
     let job = anser_job::METRICS.iter().map(|metric| (format!("anser_job_{}", metric.name), metric.help));
     let store =
         anser_store::METRICS.iter().map(|metric| (format!("anser_store_{}", metric.name), metric.help));
     let own = [(name.to_owned(), help)];
-    let roles = comet.chain(logic).chain(job).chain(store);
+    let roles = comet.chain(logic).chain(http).chain(job).chain(store);
     let metrics: Vec<(String, &str)> = roles.chain(process).chain(own).collect();
 
     let cluster = Cluster::start(&[]);

@@ -103,11 +103,11 @@ async fn a_comet() {
         port.passes(answer, log, || remote.open_lane(log)).await;
     }
     let parcels = vec![Parcel { position: Position(8), late: true, push: push() }];
-    let batch = Batch { log, done: Position(2), parcels };
+    let batch = Batch { log, done: Position(2), held: vec![Position(1)], parcels };
     let outcomes = vec![
         Outcome::Queued,
         Outcome::Absent,
-        Outcome::Refused("too large".into()),
+        Outcome::Refused(PushError::TooLarge { len: 2, max: 1 }),
         Outcome::Full { retry_after: Duration::from_millis(5) },
     ];
     for answer in [Ok(Taken { outcomes, count: 9 }), Err(away.clone())] {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anser_api::comet::PushError;
 use anser_api::id::{Key, Room, UserId};
+use anser_api::job::Accepted;
 use anser_api::logic::{Audience, Push};
-use axum::body;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
@@ -17,6 +17,7 @@ use axum::response::Response;
 use bytes::Bytes;
 
 use super::{Answer, Goim, NAME, bad_query, envelope};
+use crate::body::{self, ReadError};
 use crate::query::{Query, required};
 
 /// What is counted in a push, and what to do when it is too many.
@@ -65,8 +66,9 @@ impl Goim {
     async fn push(&self, to: Audience, op: i32, request: Request) -> Answer {
         let body = self.read(request).await?;
         let push = Push { to, op, body, expires: None, idempotency: None };
-        let Err(cause) = self.push.push(push).await else {
-            return Ok(envelope(StatusCode::OK, 0, ""));
+        let cause = match self.push.push(push).await {
+            Ok(accepted) => return Ok(taken(accepted)),
+            Err(cause) => cause,
         };
         let message = cause.to_string();
         Err(match cause {
@@ -86,17 +88,21 @@ impl Goim {
     }
 
     async fn read(&self, request: Request) -> Result<Bytes, Response> {
-        body::to_bytes(request.into_body(), self.max_body).await.map_err(|cause| {
-            let limited = std::error::Error::source(&cause)
-                .is_some_and(|source| source.downcast_ref::<http_body_util::LengthLimitError>().is_some());
-            if limited {
-                let message = format!("the body is larger than {} bytes: http.body", self.max_body);
-                envelope(StatusCode::PAYLOAD_TOO_LARGE, -400, &message)
-            } else {
-                envelope(StatusCode::OK, -400, &cause.to_string())
-            }
+        body::read(request, self.max_body).await.map_err(|cause| {
+            let status = match cause {
+                ReadError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                ReadError::Broken(_) => StatusCode::OK,
+            };
+            envelope(status, -400, &cause.to_string())
         })
     }
+}
+
+/// goim's answer to a push, and in a header the number of its message, by which it is found again.
+fn taken(accepted: Accepted) -> Response {
+    let mut response = envelope(StatusCode::OK, 0, "");
+    response.headers_mut().insert("anser-message-id", accepted.position.0.into());
+    response
 }
 
 /// Refuses a push that is to be tried again.

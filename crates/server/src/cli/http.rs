@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
-use hyper::header::{HOST, RETRY_AFTER};
+use hyper::header::{AUTHORIZATION, HOST, RETRY_AFTER};
 use hyper::http::request::Builder;
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::exit::Exit;
 use crate::failure::{Failure, plain};
+use crate::push_key::Secret;
 
 /// From the first packet to the end of the answer. The server itself gives a request 10 s by default.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -47,9 +48,18 @@ pub(super) struct Answer {
 }
 
 impl Base {
-    /// Sends the body to `path`, which begins with a slash and may hold a query.
-    pub(super) async fn post(&self, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
-        match timeout(PATIENCE, self.exchange(Request::post(path), body)).await {
+    /// Sends the body to `path`, which begins with a slash and may hold a query, with a key if there is one.
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        key: Option<&Secret>,
+        body: Vec<u8>,
+    ) -> Result<Answer, Failure> {
+        let mut request = Request::post(path);
+        if let Some(key) = key {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", key.expose()));
+        }
+        match timeout(PATIENCE, self.exchange(request, body)).await {
             Ok(answer) => answer,
             Err(_) => Err(Failure::new(
                 Exit::Unavailable,
@@ -81,7 +91,7 @@ impl Base {
         let request = request
             .header(HOST, format!("{}:{}", self.host, self.port))
             .body(Full::new(Bytes::from(body)))
-            .expect("the path is made of escaped parts");
+            .expect("the path is made of escaped parts, and keys are visible ASCII");
         let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
         let body = Limited::new(body, LONGEST).collect().await.map_err(|error| self.cut(&*error))?.to_bytes();
         connection.abort();

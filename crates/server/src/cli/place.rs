@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::config::layers::{Assignment, Layers};
+use crate::up;
 
 /// The file that is read from the data folder when no other is named.
 const FILE: &str = "anser.toml";
@@ -14,7 +15,7 @@ const FILE: &str = "anser.toml";
 #[derive(Clone, Debug, Args)]
 pub(super) struct Place {
     /// Folder of everything that the server keeps
-    #[arg(long, value_name = "DIR", env = "ANSER_DATA", default_value = "./anser-data")]
+    #[arg(long, value_name = "DIR", env = "ANSER_DATA", default_value = up::DATA)]
     pub(super) data: PathBuf,
     /// Configuration file [default: anser.toml in the data folder, if there is one]
     #[arg(long, value_name = "FILE", env = "ANSER_CONFIG")]

@@ -8,6 +8,7 @@ use form_urlencoded::Serializer;
 use serde::Deserialize;
 
 use super::http::{Answer, Base};
+use super::key::{self, Found, KeyArguments};
 use super::room::RoomName;
 use super::runtime;
 use crate::exit::Exit;
@@ -25,6 +26,8 @@ pub struct Push {
     /// The server's HTTP address
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:3111")]
     http: Base,
+    #[command(flatten)]
+    key: KeyArguments,
 }
 
 impl Push {
@@ -34,8 +37,10 @@ impl Push {
         let body = read(body)?;
         // Taken, by goim's API, says nothing of who is there to get it.
         let said = format!("accepted {} for {receivers}, operation {}\n", Bytes(body.len()), self.op);
-        let answer = runtime()?.block_on(self.http.post(&receivers.path(self.op), body))?;
-        accepted(&self.http, &answer)?;
+        let found = self.key.find()?;
+        let answer =
+            runtime()?.block_on(self.http.post(&receivers.path(self.op), found.key.as_ref(), body))?;
+        accepted(&self.http, &found, &answer)?;
         out::write(&said)
     }
 }
@@ -183,7 +188,7 @@ struct Envelope {
 }
 
 /// Whether the server took the message. Code 0 says no more than that: it may have reached nobody.
-fn accepted(base: &Base, answer: &Answer) -> Result<(), Failure> {
+fn accepted(base: &Base, found: &Found, answer: &Answer) -> Result<(), Failure> {
     const BAD_REQUEST: i32 = -400;
     let Ok(envelope) = serde_json::from_slice::<Envelope>(&answer.body) else {
         return Err(Failure::new(
@@ -194,6 +199,13 @@ fn accepted(base: &Base, answer: &Answer) -> Result<(), Failure> {
     };
     if envelope.code == 0 {
         return Ok(());
+    }
+    if answer.status == 401 {
+        let what = match found.key {
+            Some(_) => format!("{base} does not know the push API key of {}", found.place),
+            None => format!("{base} wants a push API key, and there is no {}", found.place),
+        };
+        return Err(Failure::new(Exit::Usage, what, key::REMEDY));
     }
     let reason = match envelope.message.trim() {
         "" => format!("code {}", envelope.code),
@@ -214,6 +226,7 @@ fn accepted(base: &Base, answer: &Answer) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::push_key::Secret;
 
     fn split(words: &str) -> Result<(Receivers, String), Failure> {
         #[derive(clap::Parser)]
@@ -257,11 +270,27 @@ mod tests {
     #[test]
     fn answers() {
         let base: Base = "http://127.0.0.1:3111".parse().unwrap();
+        let found = |key: Option<&str>| Found {
+            key: key.map(|key| Secret::parse(key).unwrap()),
+            place: "data/push.key".to_owned(),
+        };
         let refused = |status, retry_after: Option<&str>, body: &'static str| {
             let answer = Answer { status, retry_after: retry_after.map(str::to_owned), body: body.into() };
-            accepted(&base, &answer).map_err(|failure| (failure.exit, failure.to_string()))
+            accepted(&base, &found(None), &answer).map_err(|failure| (failure.exit, failure.to_string()))
         };
         assert_eq!(refused(200, None, r#"{"code":0,"message":""}"#), Ok(()));
+        for (key, told) in [
+            (None, "http://127.0.0.1:3111 wants a push API key, and there is no data/push.key: "),
+            (
+                Some("a-key-of-22-characters"),
+                "http://127.0.0.1:3111 does not know the push API key of data/push.key: ",
+            ),
+        ] {
+            let answer =
+                Answer { status: 401, retry_after: None, body: r#"{"code":-401,"message":"x"}"#.into() };
+            let failure = accepted(&base, &found(key), &answer).unwrap_err();
+            assert_eq!((failure.exit, failure.to_string()), (Exit::Usage, format!("{told}{}", key::REMEDY)));
+        }
         for (status, retry_after, body, exit, told) in [
             (
                 400,

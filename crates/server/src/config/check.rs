@@ -254,7 +254,7 @@ impl Config {
         complaints
     }
 
-    /// Without authentication, the address is what keeps strangers out.
+    /// Where nobody is authenticated, the address is what keeps strangers out.
     fn open_doors(&self) -> Vec<Complaint> {
         let unguarded = self.logic.auth == Auth::Open && !self.logic.allow_open_beyond_loopback;
         let mut complaints = Vec::new();
@@ -272,15 +272,15 @@ impl Config {
                 ));
             }
         }
-        if !is_loopback(self.http.bind.ip()) && !self.http.allow_open_beyond_loopback {
+        if !is_loopback(self.http.bind.ip()) && !self.http.require_key {
             complaints.push(Complaint::new(
-                "http.bind",
+                "http.require_key",
                 format!(
-                    "http.bind = {} can be reached from other machines, and whoever reaches it may push to \
-                     everyone",
+                    "http.require_key = false, and http.bind = {} can be reached from other machines: whoever \
+                     reaches it could push to everyone",
                     self.http.bind
                 ),
-                "set http.allow_open_beyond_loopback = true if that is what you want, or bind to 127.0.0.1",
+                "set http.require_key = true, or bind to 127.0.0.1",
             ));
         }
         complaints

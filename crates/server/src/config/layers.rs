@@ -13,8 +13,9 @@ use super::table::{self, Key};
 use super::value::{self, Given};
 use super::{Config, file};
 
-/// Variables of this prefix that are no settings: they say where the file is, and where the data.
-const NOT_SETTINGS: [&str; 2] = ["ANSER_CONFIG", "ANSER_DATA"];
+/// Variables of this prefix that are no settings: they say where the file is, where the data, and which key
+/// `anser push` sends.
+const NOT_SETTINGS: [&str; 3] = ["ANSER_CONFIG", "ANSER_DATA", "ANSER_KEY"];
 
 /// What stands over the defaults.
 #[derive(Clone, Debug, Default)]

@@ -102,6 +102,7 @@ fn a_value_outside_the_file_is_toml_or_else_a_string() {
         ("ANSER_LOG_FORMAT", "json"),
         ("ANSER_CONFIG", "elsewhere.toml"),
         ("ANSER_DATA", "elsewhere"),
+        ("ANSER_KEY", "a-key-of-the-push-api"),
     ];
     let config = load("", &env, &["comet.outbound_budget=0x10000"]).unwrap();
     assert_eq!(config.comet.handshake_timeout, Span::secs(3));

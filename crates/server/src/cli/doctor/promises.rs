@@ -134,11 +134,15 @@ impl Terms {
     }
 
     fn back_ends(&self) -> String {
-        match (self.key, self.store()) {
-            (PushKey::Present { .. }, _) => format!("yes: by the key in {KEY_FILE}"),
-            (PushKey::Hidden, _) => "cannot be seen by this user".to_owned(),
-            (PushKey::Absent, Some(_)) => format!("once `anser up` has made {KEY_FILE} in the data folder"),
-            (PushKey::Absent, None) => "no: whoever reaches http.bind may push to everyone".to_owned(),
+        let required = self.settings.get("http").and_then(|http| http.get("require_key"));
+        if required.and_then(Value::as_bool) == Some(false) {
+            return "no: whoever reaches http.bind may push to everyone (http.require_key = false)"
+                .to_owned();
+        }
+        match self.key {
+            PushKey::Present { .. } => format!("yes: by the key in {KEY_FILE}"),
+            PushKey::Hidden => "cannot be seen by this user".to_owned(),
+            PushKey::Absent => format!("once `anser up` has made {KEY_FILE} in the data folder"),
         }
     }
 
@@ -170,7 +174,12 @@ mod tests {
 
     #[test]
     fn without_a_log() {
-        let answers = answers("[logic]", PushKey::Absent, Some(Medium::Disk), [127, 0, 0, 1]);
+        let answers = answers(
+            "[logic]\n[http]\nrequire_key = false",
+            PushKey::Hidden,
+            Some(Medium::Disk),
+            [127, 0, 0, 1],
+        );
         let starts = [
             "no: a push",
             "no: what waits",
@@ -203,6 +212,12 @@ mod tests {
                 "no: put a proxy before it (docs/deploy.md)",
             ]
         );
+    }
+
+    #[test]
+    fn before_the_first_start() {
+        let answer = &answers("[http]\nrequire_key = true", PushKey::Absent, None, [127, 0, 0, 1])[5];
+        assert_eq!(answer, "once `anser up` has made push.key in the data folder");
     }
 
     #[test]

@@ -127,14 +127,14 @@ fn doors_are_not_left_open_by_accident() {
         load("", &[], &["comet.tcp=[\"0.0.0.0:2\"]", &format!("logic.auth={auth}")]).unwrap();
     }
     load("", &[], &["comet.tcp=[\"127.9.9.9:1\", \"[::1]:1\", \"[::ffff:127.0.0.1]:2\"]"]).unwrap();
+    load("", &[], &["http.bind=0.0.0.0:80"]).unwrap();
+    load("", &[], &["http.bind=[::1]:80", "http.require_key=false"]).unwrap();
     assert_eq!(
-        told_of_flag("http.bind=192.0.2.1:80"),
-        "--set http.bind: http.bind = 192.0.2.1:80 can be reached from other machines, and whoever reaches \
-         it may push to \
-         everyone: set http.allow_open_beyond_loopback = true if that is what you want, or bind to \
+        load("", &[], &["http.bind=192.0.2.1:80", "http.require_key=false"]).unwrap_err(),
+        "--set http.require_key: http.require_key = false, and http.bind = 192.0.2.1:80 can be reached from \
+         other machines: whoever reaches it could push to everyone: set http.require_key = true, or bind to \
          127.0.0.1"
     );
-    load("", &[], &["http.bind=0.0.0.0:80", "http.allow_open_beyond_loopback=true"]).unwrap();
 }
 
 #[test]
