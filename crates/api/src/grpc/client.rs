@@ -29,6 +29,7 @@ mod comet;
 mod connector;
 mod job;
 mod logic;
+mod missed;
 
 pub use comet::RemoteComet;
 pub use job::RemoteJob;

@@ -1,10 +1,9 @@
 //! A logic in another process, and what it serves beside.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::comet::unavailable;
+use super::missed::Missed;
 use super::{Link, rpc};
 use crate::Answer;
 use crate::comet::{Away, PushError};
@@ -24,47 +23,40 @@ use crate::logic::{
 /// Whoever decides on a client may ask others.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// A logic in another process.
+/// A logic in another process. Ends of sessions that it could not be told of are told behind the next
+/// renewal that gets there.
 #[derive(Clone, Debug)]
 pub struct RemoteLogic {
     link: Link,
-    /// Logic may believe in sessions that are over, or not know of some: it has not been told, or its
-    /// answer was lost. The next renewal asks the comet to tell all.
-    missed: Arc<AtomicBool>,
+    missed: Missed,
 }
 
 impl RemoteLogic {
     /// The logic at the end of this link.
     pub fn new(link: Link) -> Self {
-        Self { link, missed: Arc::default() }
+        Self { link, missed: Missed::default() }
     }
 }
 
 impl Logic for RemoteLogic {
     fn connect(&self, request: Connect) -> Answer<'static, Result<Connected, Refused>> {
-        let this = self.clone();
-        let limit = self.link.deadline().max(CONNECT);
-        let call = rpc!(self.link, limit, LogicClient::connect, message::ConnectRequest::from(request));
+        let link = self.link.clone();
+        let limit = link.deadline().max(CONNECT);
+        let call = rpc!(link, limit, LogicClient::connect, message::ConnectRequest::from(request));
         Box::pin(async move {
-            let answer = match call.await {
-                Ok(answer) => this.link.parse(answer),
-                Err(why) => Err(why),
-            };
-            answer.unwrap_or_else(|why| {
-                this.missed.store(true, Ordering::Release);
-                Err(Refused::Unavailable(why))
-            })
+            let answer = call.await.map_err(Refused::Unavailable)?;
+            link.parse(answer).map_err(Refused::Unavailable)?
         })
     }
 
     fn disconnect(&self, session: Session) -> Answer<'static, ()> {
-        let this = self.clone();
-        let request = common::Session::from(session);
-        let call = rpc!(self.link, self.link.deadline(), LogicClient::disconnect, request);
+        let Self { link, missed } = self.clone();
+        let request = common::Session::from(session.clone());
+        let call = rpc!(link, link.deadline(), LogicClient::disconnect, request);
         Box::pin(async move {
             if let Err(why) = call.await {
-                this.missed.store(true, Ordering::Release);
-                this.link.complain("logic was not told of the end of a connection; it will be", &why);
+                link.complain("logic is not told of the end of a connection until it is there again", &why);
+                missed.keep(session);
             }
         })
     }
@@ -72,7 +64,7 @@ impl Logic for RemoteLogic {
     fn receive(&self, packet: Received) -> Answer<'static, ()> {
         let link = self.link.clone();
         let request = message::ReceiveRequest::from(packet);
-        let call = rpc!(self.link, self.link.deadline(), LogicClient::receive, request);
+        let call = rpc!(link, link.deadline(), LogicClient::receive, request);
         Box::pin(async move {
             if let Err(why) = call.await {
                 link.complain("a packet from a client did not get to logic, and is lost", &why);
@@ -84,25 +76,16 @@ impl Logic for RemoteLogic {
         let request = message::RenewRequest::from(renewal);
         let call = rpc!(self.link, self.link.deadline(), LogicClient::renew, request);
         Box::pin(async {
-            let answer: Result<Renewed, Away> = self.link.parse(call.await.map_err(Away)?).map_err(Away)?;
-            let Renewed { restore, elsewhere } = answer?;
-            // Whatever is missed from here on is for the next renewal.
-            let restore = self.missed.swap(false, Ordering::AcqRel) || restore;
-            Ok(Renewed { restore, elsewhere })
+            let answer = self.link.parse(call.await.map_err(Away)?).map_err(Away)?;
+            self.missed.tell(&self.link);
+            answer
         })
     }
 
     fn restore(&self, restore: Restore) -> Answer<'_, Result<(), Away>> {
         let request = message::RestoreRequest::from(restore);
         let call = rpc!(self.link, self.link.deadline(), LogicClient::restore, request);
-        Box::pin(async {
-            let answer: Result<message::RestoreReply, String> = call.await;
-            let answer = answer.map_err(Away).and_then(Into::into);
-            if answer.is_err() {
-                self.missed.store(true, Ordering::Release);
-            }
-            answer
-        })
+        Box::pin(async { call.await.map_err(Away)?.into() })
     }
 }
 
