@@ -95,8 +95,13 @@ impl Builder {
         if let Some(config) = self.config {
             arguments.extend(["--config".to_owned(), config.display().to_string()]);
         }
-        let free =
-            ["comet.tcp=[\"127.0.0.1:0\"]", "comet.websocket=[\"127.0.0.1:0\"]", "http.bind=127.0.0.1:0"];
+        let free = [
+            "comet.tcp=[\"127.0.0.1:0\"]",
+            "comet.websocket=[\"127.0.0.1:0\"]",
+            "http.bind=127.0.0.1:0",
+            "cluster.comet_bind=127.0.0.1:0",
+            "cluster.logic_bind=127.0.0.1:0",
+        ];
         for setting in free.into_iter().map(str::to_owned).chain(self.settings) {
             arguments.extend(["--set".to_owned(), setting]);
         }

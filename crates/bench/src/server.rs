@@ -112,6 +112,8 @@ impl Server {
             format!("comet.tcp=[\"{tcp}\"]"),
             format!("comet.websocket=[\"{websocket}\"]"),
             format!("http.bind=\"{http}\""),
+            "cluster.comet_bind=[]".to_owned(),
+            "cluster.logic_bind=[]".to_owned(),
             // It measures pushes, and goim asks for no key.
             "http.require_key=false".to_owned(),
         ];

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anser_api::comet::{Away, Batch, Flow, Push, PushError, Report, Taken, Welcome};
-use anser_api::id::{CometName, LogId, Session};
+use anser_api::id::{CometName, LogId, Room, Session};
 use anser_api::logic::{Connected, Logic};
 use anser_api::owner::Owner;
 use anser_api::{Answer, ready};
@@ -248,6 +248,12 @@ impl Comet {
 impl Drop for Comet {
     fn drop(&mut self) {
         self.begin_drain();
+    }
+}
+
+impl anser_api::grpc::goim::Rooms for Comet {
+    fn rooms(&self) -> Vec<(Room, u32)> {
+        self.shared.directory.list()
     }
 }
 

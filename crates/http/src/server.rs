@@ -92,11 +92,12 @@ impl Bound {
         self.metrics.register(registry);
     }
 
-    /// Starts to answer.
-    pub fn start(self, roles: Roles, registry: Arc<Registry>, alive: Alive, ready: Ready) -> Http {
+    /// Starts to answer. Without `roles` there are only health and metrics.
+    pub fn start(self, roles: Option<Roles>, registry: Arc<Registry>, alive: Alive, ready: Ready) -> Http {
         let timeout = self.config.request_timeout.0;
-        let keys = roles.keys.clone();
-        let routes = self.routes(roles).merge(health::routes(alive, ready, registry));
+        let keys = roles.as_ref().map(|roles| roles.keys.clone()).unwrap_or_default();
+        let routes = roles.map_or_else(Router::new, |roles| self.routes(roles));
+        let routes = routes.merge(health::routes(alive, ready, registry));
         let app = self.fence(routes, keys);
         let (stop, stopped) = watch::channel(());
         let slots = Arc::new(Semaphore::new(self.config.max_connections));

@@ -128,7 +128,7 @@ impl Server {
             keys: Keys::default(),
             names: Names { key: 256, room: 256 },
         };
-        let http = bound.start(roles, registry, alive, Ready::default());
+        let http = bound.start(Some(roles), registry, alive, Ready::default());
         Self { address, api, http }
     }
 

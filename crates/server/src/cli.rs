@@ -40,6 +40,12 @@ struct Arguments {
 pub enum Command {
     /// Run the server, every role in this process
     Up(Up),
+    /// Run the edge alone: it holds clients' connections; see docs/cluster.md
+    Comet(Up),
+    /// Run logic alone: authentication, sessions, the push API
+    Logic(Up),
+    /// Run the job alone: the push log, and its lanes to comets
+    Job(Up),
     /// Push a message to a room, to keys, to users or to everyone
     Push(Push),
     /// Connect as a client and print what is pushed

@@ -1,4 +1,4 @@
-//! The configuration: six sections of plain values, each declared beside the code that it configures.
+//! The configuration: seven sections of plain values, each declared beside the code that it configures.
 //!
 //! - [`table`]: every section and key that there is, by name, and the nearest one to a wrong name.
 //! - [`layers`]: defaults, file, environment, flags; later ones win.
@@ -10,6 +10,7 @@
 use anser_api::settings;
 use serde::{Deserialize, Serialize};
 
+pub use crate::cluster::Cluster;
 pub use crate::push_log::Store;
 
 pub mod check;
@@ -38,6 +39,8 @@ pub struct Config {
     pub job: anser_job::Config,
     /// The push log on disk.
     pub store: Store,
+    /// Roles in processes of their own.
+    pub cluster: Cluster,
     /// What the process says about itself.
     pub log: Log,
 }

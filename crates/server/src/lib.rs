@@ -19,9 +19,12 @@ pub mod out;
 pub mod process;
 pub mod push_key;
 mod push_log;
+pub mod roles;
 pub mod up;
 
+mod cluster;
 mod files;
+mod greeting;
 
 pub use config::Config;
 pub use exit::Exit;

@@ -4,6 +4,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use anser_server::cli::{self, Command};
+use anser_server::roles::Roles;
 use anser_server::{Exit, Failure, log};
 
 fn main() -> ExitCode {
@@ -17,7 +18,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Exit {
     let done = match command {
-        Command::Up(up) => up.run(),
+        Command::Up(up) => up.run(Roles::All),
+        Command::Comet(up) => up.run(Roles::Comet),
+        Command::Logic(up) => up.run(Roles::Logic),
+        Command::Job(up) => up.run(Roles::Job),
         Command::Push(push) => push.run(),
         Command::Listen(listen) => listen.run(),
         Command::Config(config) => config.run(),

@@ -68,7 +68,12 @@ pub fn path(data: &Path) -> PathBuf {
 /// The keys of a data folder. Makes one if there is no file. The caller holds the folder against other
 /// processes.
 pub fn ensure(data: &Path) -> Result<Vec<Secret>, Failure> {
-    let path = path(data);
+    ensure_file(data, FILE)
+}
+
+/// The same for another file of the folder.
+pub(crate) fn ensure_file(data: &Path, file: &str) -> Result<Vec<Secret>, Failure> {
+    let path = data.join(file);
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             make(data, &path).map_err(|error| Failure::create(&path, &error))?;
@@ -92,7 +97,9 @@ fn make(data: &Path, path: &Path) -> io::Result<()> {
     let mut random = [0; RANDOM];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let key = format!("{PREFIX}{}\n", URL_SAFE_NO_PAD.encode(random));
-    let temporary = path.with_extension("key.new");
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = PathBuf::from(temporary);
     // Of a start that did not get to the end.
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -116,11 +123,7 @@ pub fn read(path: &Path) -> Result<Vec<Secret>, Failure> {
             }
             _ => "put a file with a key there",
         };
-        Failure::new(
-            Exit::Config,
-            format!("the push API key {shown} cannot be read ({})", plain(error)),
-            remedy,
-        )
+        Failure::new(Exit::Config, format!("the secret {shown} cannot be read ({})", plain(error)), remedy)
     };
     let wrong =
         |what: String, remedy: &str| Err(Failure::new(Exit::Config, format!("{shown} {what}"), remedy));

@@ -11,7 +11,13 @@ use rustix::process::{Signal, geteuid};
 use serde_json::Value;
 
 /// Settings with which a doctor finds no address taken.
-const FREE: [&str; 3] = ["comet.tcp=127.0.0.1:0", "comet.websocket=127.0.0.1:0", "http.bind=127.0.0.1:0"];
+const FREE: [&str; 5] = [
+    "comet.tcp=127.0.0.1:0",
+    "comet.websocket=127.0.0.1:0",
+    "http.bind=127.0.0.1:0",
+    "cluster.comet_bind=127.0.0.1:0",
+    "cluster.logic_bind=127.0.0.1:0",
+];
 
 fn arguments<'a>(data: &'a Path, settings: &'a [impl AsRef<str>]) -> Vec<&'a str> {
     let mut arguments = vec!["doctor", "--json", "--data", data.to_str().unwrap()];

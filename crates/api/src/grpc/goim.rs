@@ -15,7 +15,6 @@ use tonic::Status;
 pub(super) use comet::CometService;
 pub use comet::Rooms;
 pub(super) use logic::LogicService;
-pub use logic::{Advice, Backoff};
 
 use super::generated::goim::protocol::Proto;
 use crate::comet::Form;

@@ -18,14 +18,14 @@ use super::generated::anser::logic::v1::directory_server::DirectoryServer;
 use super::generated::anser::logic::v1::logic_server::LogicServer;
 use super::generated::anser::logic::v1::push_api_server::PushApiServer;
 use super::generated::goim;
-use super::goim::{Advice, CometService, LogicService, Rooms};
+use super::goim::{CometService, LogicService, Rooms};
 use super::quiet::Quiet;
 use super::secret::{Guard, Secret};
 use super::socket::Incoming;
 use super::{CONNECTION_WINDOW, MESSAGE, STREAM_WINDOW, ours};
 use crate::comet::Comet;
 use crate::job::Job;
-use crate::logic::{Directory, Logic, PushApi};
+use crate::logic::{Advice, Directory, Logic, PushApi};
 
 /// Longest metadata of a call, in bytes.
 const METADATA: u32 = 16 << 10;

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use anser_api::comet::{Away, Batch, Comet, Flow, Push, PushError, Report, Taken, Welcome};
 use anser_api::grpc::client::Link;
-use anser_api::grpc::goim::{Advice, Backoff, Rooms};
+use anser_api::grpc::goim::Rooms;
 use anser_api::grpc::{Counters, Limits, Options, Secret, Server};
 use anser_api::id::{Key, LogId, Room, Session};
 use anser_api::job::{self, Accepted, Job};
 use anser_api::logic::{
-    self, Connect, Connected, Directory, Logic, Node, NodeState, Online, Place, PushApi, Received, Refused,
-    Renewal, Renewed, Restore,
+    self, Advice, Backoff, Connect, Connected, Directory, Logic, Node, NodeState, Online, Place, PushApi,
+    Received, Refused, Renewal, Renewed, Restore,
 };
 use anser_api::{Answer, ready};
 use bytes::{Buf, BufMut, Bytes};
@@ -176,9 +176,14 @@ fn advice() -> Advice {
         tcp_port: 3101,
         ws_port: 3102,
         wss_port: 3103,
-        heartbeat: 240,
+        heartbeat: Duration::from_secs(240),
         heartbeat_max: 2,
-        backoff: Backoff { max_delay: 300, base_delay: 3, factor: 1.8, jitter: 0.3 },
+        backoff: Backoff {
+            max_delay: Duration::from_secs(300),
+            base_delay: Duration::from_secs(3),
+            factor: 1.8,
+            jitter: 0.3,
+        },
     }
 }
 

@@ -5,6 +5,7 @@ use tokio::runtime::Runtime;
 
 use super::place::Place;
 use crate::failure::Failure;
+use crate::roles::Roles;
 use crate::{log, up};
 
 /// The arguments.
@@ -25,12 +26,12 @@ pub struct Up {
 
 impl Up {
     /// Runs the server until a signal ends it. A wrong configuration ends it before anything is touched.
-    pub fn run(self) -> Result<(), Failure> {
+    pub fn run(self, roles: Roles) -> Result<(), Failure> {
         let config = self.place.layers().load()?.config;
         let log = log::start(&config.log).map_err(anyhow::Error::from)?;
         let runtime = Runtime::new().map_err(|error| {
             Failure::system("cannot start threads", &error, "raise the limit (`ulimit -u`)")
         })?;
-        Ok(runtime.block_on(up::run(config, self.place.data, &log))?)
+        Ok(runtime.block_on(up::run(roles, config, self.place.data, &log))?)
     }
 }

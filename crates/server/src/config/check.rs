@@ -56,6 +56,7 @@ impl Config {
         complaints.extend(self.listeners());
         complaints.extend(self.open_doors());
         complaints.extend(self.authentication());
+        complaints.extend(self.members());
         complaints.extend(self.filter());
         complaints
     }
@@ -83,6 +84,7 @@ impl Config {
             ("logic.jwt_leeway", logic.jwt_leeway, Span::millis(0)..=Span::secs(3600)),
             ("logic.webhook_timeout", logic.webhook_timeout, Span::millis(100)..=day),
             ("logic.webhook_grace", logic.webhook_grace, Span::secs(1)..=day),
+            ("cluster.deadline", self.cluster.deadline, Span::millis(100)..=Span::secs(60)),
             ("http.request_timeout", http.request_timeout, Span::millis(100)..=day),
         ];
         let numbers = [
@@ -183,7 +185,10 @@ impl Config {
     pub(crate) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
         let tcp = self.comet.tcp.iter().map(|address| ("comet.tcp", *address));
         let websocket = self.comet.websocket.iter().map(|address| ("comet.websocket", *address));
-        tcp.chain(websocket).chain([("http.bind", self.http.bind)]).collect()
+        let cluster = &self.cluster;
+        let comet = cluster.comet_bind.iter().map(|address| ("cluster.comet_bind", *address));
+        let logic = cluster.logic_bind.iter().map(|address| ("cluster.logic_bind", *address));
+        tcp.chain(websocket).chain([("http.bind", self.http.bind)]).chain(comet).chain(logic).collect()
     }
 
     fn listeners(&self) -> Vec<Complaint> {
@@ -281,6 +286,28 @@ impl Config {
                     self.http.bind
                 ),
                 "set http.require_key = true, or bind to 127.0.0.1",
+            ));
+        }
+        complaints
+    }
+
+    /// The comets of a cluster, and who may call goim's services.
+    fn members(&self) -> Vec<Complaint> {
+        let cluster = &self.cluster;
+        let mut complaints = Vec::new();
+        if let Err(what) = cluster.members() {
+            complaints.push(Complaint::new(
+                "cluster.comets",
+                format!("cluster.comets: {what}"),
+                "such as cluster.comets = [\"comet-1=grpc://10.0.0.1:3109\"]",
+            ));
+        }
+        let open = cluster.comet_bind.iter().chain(&cluster.logic_bind).find(|bind| !is_loopback(bind.ip()));
+        if let Some(address) = open.filter(|_| cluster.goim_without_secret) {
+            complaints.push(Complaint::new(
+                "cluster.goim_without_secret",
+                format!("cluster.goim_without_secret lets whoever reaches {address} push to everyone"),
+                "set it to false, or bind to 127.0.0.1",
             ));
         }
         complaints

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use strsim::damerau_levenshtein;
 
-use super::{Log, Store};
+use super::{Cluster, Log, Store};
 
 /// The sections, in the order of the file.
 pub const SECTIONS: &[Section] = &[
@@ -32,6 +32,7 @@ pub const SECTIONS: &[Section] = &[
         anser_job::Config::SETTINGS,
     ),
     Section::of::<Store>("store", "The push log on disk.", Store::SETTINGS),
+    Section::of::<Cluster>("cluster", "Roles in processes of their own.", Cluster::SETTINGS),
     Section::of::<Log>("log", "What the process says about itself.", Log::SETTINGS),
 ];
 

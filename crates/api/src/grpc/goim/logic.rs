@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tonic::{Request, Response, Status, async_trait};
 use tracing::warn;
@@ -13,7 +13,7 @@ use crate::grpc::NAME;
 use crate::grpc::generated::goim::logic as message;
 use crate::grpc::generated::goim::logic::logic_server;
 use crate::id::{CometName, Generation, Incarnation, Key, Room, Session, UserId};
-use crate::logic::{Connect, Directory, Logic, Node, Received, Renewal, Restore};
+use crate::logic::{Advice, Connect, Directory, Logic, Node, Received, Renewal, Restore};
 
 /// Most comets of goim that one logic serves.
 const COMETS: usize = 1024;
@@ -26,40 +26,6 @@ const RESTORED: usize = 1000;
 
 /// goim's comets do not tell their lives apart, so all have the same.
 const LIFE: Incarnation = Incarnation(0);
-
-/// What clients that ask for nodes are told beside the nodes, as in goim's section `node`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Advice {
-    /// Goes to clients as it is, and stands for the nodes when there are none.
-    pub domain: String,
-    /// What is put behind the name of a comet to make a host's name for web clients.
-    pub host_domain: String,
-    /// Where comets take TCP clients.
-    pub tcp_port: u16,
-    /// Where comets take WebSocket clients.
-    pub ws_port: u16,
-    /// Where comets take WebSocket clients over TLS.
-    pub wss_port: u16,
-    /// Seconds between two heartbeats of a client.
-    pub heartbeat: u32,
-    /// So many heartbeats may be missed.
-    pub heartbeat_max: u32,
-    /// How clients wait before they connect again.
-    pub backoff: Backoff,
-}
-
-/// How clients wait before they connect again, in seconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Backoff {
-    /// The longest pause.
-    pub max_delay: u32,
-    /// The first pause.
-    pub base_delay: u32,
-    /// By what each is longer than the one before.
-    pub factor: f32,
-    /// What part of each is chance.
-    pub jitter: f32,
-}
 
 /// The service.
 pub(in crate::grpc) struct LogicService {
@@ -233,16 +199,17 @@ impl logic_server::Logic for LogicService {
             nodes.push(domain.clone());
         }
         let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        let seconds = |time: Duration| i32::try_from(time.as_secs()).unwrap_or(i32::MAX);
         Ok(Response::new(message::NodesReply {
             domain: domain.clone(),
             tcp_port: (*tcp_port).into(),
             ws_port: (*ws_port).into(),
             wss_port: (*wss_port).into(),
-            heartbeat: number(*heartbeat),
+            heartbeat: seconds(*heartbeat),
             nodes,
             backoff: Some(message::Backoff {
-                max_delay: number(backoff.max_delay),
-                base_delay: number(backoff.base_delay),
+                max_delay: seconds(backoff.max_delay),
+                base_delay: seconds(backoff.base_delay),
                 factor: backoff.factor,
                 jitter: backoff.jitter,
             }),

@@ -9,7 +9,7 @@ use super::finding::{Finding, parts};
 use super::folder::Lock;
 use crate::exit::Exit;
 use crate::failure::plain;
-use crate::up::here;
+use crate::greeting::here;
 
 const CHECK: &str = "server";
 

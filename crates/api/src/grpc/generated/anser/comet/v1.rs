@@ -133,7 +133,7 @@ pub struct Taken {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Outcome {
-    #[prost(oneof = "outcome::What", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "outcome::What", tags = "1, 2, 3, 4, 5")]
     pub what: ::core::option::Option<outcome::What>,
 }
 /// Nested message and enum types in `Outcome`.
