@@ -2,6 +2,7 @@
 
 mod e2e {
     mod api_v1;
+    mod apart;
     mod authentication;
     mod bad_input;
     mod deploy;

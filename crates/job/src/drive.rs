@@ -9,6 +9,7 @@ use anser_api::id::LogId;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::warn;
 
 use crate::Shared;
 
@@ -49,6 +50,7 @@ async fn send(shared: Arc<Shared>, at: usize) {
     let (comet, log) = comet(&shared, at);
     let bell = shared.state().lanes[at].bell.clone();
     let mut retry = RETRY.0;
+    let mut said = None;
     loop {
         let open = shared.state().lanes[at].is_open();
         if !open {
@@ -56,9 +58,16 @@ async fn send(shared: Arc<Shared>, at: usize) {
             match open_lane(&*comet, log).await {
                 Ok(welcome) => {
                     retry = RETRY.0;
+                    said = None;
                     shared.state().opened(at, &welcome);
                 }
-                Err(_) => {
+                Err(away) => {
+                    // Once for each cause: it may be one that does not pass by itself, such as another secret.
+                    if said.as_ref() != Some(&away) {
+                        let name = &shared.state().lanes[at].name;
+                        warn!(comet = %name, cause = %away, "cannot open the lane to a comet; trying again");
+                        said = Some(away);
+                    }
                     sleep(retry).await;
                     retry = (retry * 2).min(RETRY.1);
                 }
