@@ -219,6 +219,12 @@ impl Apart {
     #[track_caller]
     pub fn drain(&mut self, role: Role) -> Ended {
         self.signal(role, Signal::TERM);
+        self.ended(role)
+    }
+
+    /// Waits until a role that was told to go has ended in order.
+    #[track_caller]
+    pub fn ended(&mut self, role: Role) -> Ended {
         let ended = self.take(role).process.wait();
         assert_eq!(ended.code, Some(0), "{}: {}", role.name(), ended.stderr);
         ended

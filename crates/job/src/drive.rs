@@ -104,10 +104,7 @@ async fn open_lane(comet: &dyn Comet, log: LogId) -> Result<Welcome, Away> {
 }
 
 fn away(shared: &Shared, at: usize, cause: &str) {
-    let mut state = shared.state();
-    state.away(at, cause);
-    drop(state);
-    shared.returning.notify_one();
+    shared.state().away(at, cause);
 }
 
 /// Takes the reports of a comet.
@@ -146,13 +143,13 @@ async fn take_report(shared: &Shared, at: usize, report: &Report) {
         let places = timeout(CALL, shared.directory.locate(keys.collect())).await;
         let places = places.ok().and_then(Result::ok);
         shared.state().relocate(strays, places);
-        shared.returning.notify_one();
     }
     shared.commit();
 }
 
 /// Looks for keys that something waits for.
 async fn seek(shared: Arc<Shared>) {
+    let bell = shared.state().returning.bell.clone();
     loop {
         let keys = {
             let mut state = shared.state();
@@ -161,7 +158,7 @@ async fn seek(shared: Arc<Shared>) {
         };
         if keys.is_empty() {
             shared.commit();
-            shared.returning.notified().await;
+            bell.notified().await;
             continue;
         }
         if let Ok(Ok(places)) = timeout(CALL, shared.directory.locate(keys.clone())).await {

@@ -282,6 +282,21 @@ async fn keys_that_do_not_come_back_are_given_up_after_their_time() {
     assert!(began.elapsed() > Duration::from_secs(59) && began.elapsed() < Duration::from_secs(75));
 }
 
+/// Also what comes while its comet is away, and nothing else waits.
+#[tokio::test(start_paused = true)]
+async fn what_comes_for_a_comet_that_is_away_waits_no_longer() {
+    let bench = Bench::new(&["a"], false, Config::default());
+    bench.comet("a").enter("one", None);
+    becomes(true, || bench.job.as_ref().unwrap().shared.state().lanes[0].is_open()).await;
+    bench.comet("a").die();
+    becomes(false, || bench.job.as_ref().unwrap().shared.state().lanes[0].is_open()).await;
+    bench.push_keys(&["one"], "waits").await.unwrap();
+    sleep(Duration::from_secs(59)).await;
+    assert_eq!(bench.open(), 1);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!((bench.open(), bench.done(metrics::Done::NotBack)), (0, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_key_that_moved_meanwhile_is_found() {
     let bench = Bench::new(&["a", "b"], false, Config::default());
