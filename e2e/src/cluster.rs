@@ -172,6 +172,12 @@ impl Cluster {
         self.running.http
     }
 
+    /// Where the gRPC of one of its roles is.
+    #[track_caller]
+    pub fn grpc(&self, role: &str) -> SocketAddr {
+        self.running.grpc(role).expect("the greeting names every address")
+    }
+
     /// Where its data is.
     pub fn data(&self) -> &Path {
         &self.data

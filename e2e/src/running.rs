@@ -48,6 +48,12 @@ impl Running {
         address(&self.greeting, scheme)
     }
 
+    /// The gRPC address of a role, which it named.
+    pub(crate) fn grpc(&self, role: &str) -> Option<SocketAddr> {
+        let start = format!("  {role}, gRPC");
+        address(self.greeting.lines().find(|line| line.starts_with(&start))?, " grpc://")
+    }
+
     /// Every metric, now.
     #[track_caller]
     pub(crate) fn metrics(&self) -> Metrics {

@@ -109,6 +109,8 @@ pub(crate) struct Lane {
     pub(crate) link: Link,
     /// Which life of the comet had the lane last.
     incarnation: Option<Incarnation>,
+    /// The comet drains: its clients are about to be elsewhere.
+    leaving: bool,
     waiting: BTreeMap<Number, Item>,
     /// What of `waiting` is to be sent, in order.
     queue: VecDeque<Number>,
@@ -141,6 +143,8 @@ pub(crate) enum Verdict {
     Absent(Item),
     /// The comet will never take it.
     Refused(Item, anser_api::comet::PushError),
+    /// The comet is going away, and the keys that it is for come back elsewhere.
+    Leaving(Item),
 }
 
 impl Lane {
@@ -152,6 +156,7 @@ impl Lane {
             local,
             link: Link::Away(now),
             incarnation: None,
+            leaving: false,
             waiting: BTreeMap::new(),
             queue: VecDeque::new(),
             parked: HashMap::new(),
@@ -170,6 +175,11 @@ impl Lane {
 
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.link, Link::Open(_))
+    }
+
+    /// Whether what is for keys there goes there, and does not wait until they are elsewhere.
+    pub(crate) fn takes_keys(&self) -> bool {
+        self.is_open() && !self.leaving
     }
 
     /// Whether the comet has ever been spoken to.
@@ -314,7 +324,15 @@ impl Lane {
                     verdicts.push(Verdict::Kept);
                 }
                 Outcome::Full { retry_after } => self.park(*number, item, retry_after),
-                Outcome::Draining => self.park_all(*number, item, Duration::from_millis(200)),
+                Outcome::Draining => {
+                    self.leaving = true;
+                    if is_keys(&item) {
+                        self.give_back(&item);
+                        verdicts.push(Verdict::Leaving(item));
+                    } else {
+                        self.park_all(*number, item, Duration::from_millis(200));
+                    }
+                }
                 Outcome::Absent => {
                     self.moved = Instant::now();
                     self.bytes -= item.size();
@@ -327,6 +345,23 @@ impl Lane {
             }
         }
         verdicts
+    }
+
+    /// An item leaves the lane for the time in which its keys are nowhere.
+    fn give_back(&mut self, item: &Item) {
+        self.bytes -= item.size();
+        if !item.late {
+            self.held.insert(item.message.position);
+        }
+    }
+
+    /// What waits for keys, in order.
+    pub(crate) fn take_keys(&mut self) -> Vec<Item> {
+        let keys = take_if(&mut self.waiting, |_, item| is_keys(item));
+        let mut keys: Vec<Item> = keys.into_iter().map(|(_, item)| item).collect();
+        keys.iter().for_each(|item| self.give_back(item));
+        keys.sort_by_key(|item| item.message.position);
+        keys
     }
 
     fn park(&mut self, number: Number, item: Item, retry_after: Duration) {
@@ -391,19 +426,14 @@ impl Lane {
         self.link = Link::Away(Instant::now());
         (self.pause, self.moved) = (None, Instant::now());
         self.held.extend(self.telling.drain(..));
-        let mut back = Vec::new();
         // What was in a call is known when the lane opens again.
-        let is_keys = |item: &Item| matches!(item.to, Target::Keys(_));
-        back.extend(
-            take_if(&mut self.waiting, |_, item| is_keys(item)).into_iter().map(|(_, item)| (item, false)),
-        );
-        back.extend(
-            take_if(&mut self.sent, |_, item| is_keys(item)).into_iter().map(|(_, item)| (item, true)),
-        );
+        let keys = self.take_keys();
+        let sent = take_if(&mut self.sent, |_, item| is_keys(item)).into_iter().map(|(_, item)| item);
         let taken = take_if(&mut self.taken, |_, (item, _)| is_keys(item));
-        back.extend(taken.into_iter().map(|(_, (item, _))| (item, true)));
-        self.bytes -= back.iter().map(|(item, _)| item.size()).sum::<usize>();
-        self.held.extend(back.iter().filter(|(item, _)| !item.late).map(|(item, _)| item.message.position));
+        let tried: Vec<Item> = sent.chain(taken.into_iter().map(|(_, (item, _))| item)).collect();
+        tried.iter().for_each(|item| self.give_back(item));
+        let mut back: Vec<_> = keys.into_iter().map(|item| (item, false)).collect();
+        back.extend(tried.into_iter().map(|item| (item, true)));
         back.sort_by_key(|(item, _)| item.message.position);
         back
     }
@@ -412,6 +442,7 @@ impl Lane {
     pub(crate) fn open(&mut self, welcome: &Welcome) -> Vec<Item> {
         let same = self.incarnation == Some(welcome.incarnation) || self.incarnation.is_none();
         self.incarnation = Some(welcome.incarnation);
+        self.leaving = false;
         self.link = Link::Open(welcome.incarnation);
         self.moved = Instant::now();
         let mut lost = Vec::new();
@@ -485,6 +516,10 @@ pub(crate) fn has_taken(welcome: &Welcome, position: Position) -> bool {
 fn take_if<T>(map: &mut BTreeMap<Number, T>, which: impl Fn(&Number, &T) -> bool) -> Vec<(Number, T)> {
     let numbers: Vec<Number> = map.iter().filter(|(n, item)| which(n, item)).map(|(n, _)| *n).collect();
     numbers.into_iter().filter_map(|number| Some((number, map.remove(&number)?))).collect()
+}
+
+fn is_keys(item: &Item) -> bool {
+    matches!(item.to, Target::Keys(_))
 }
 
 fn spot(to: &Target) -> Option<Spot> {

@@ -141,7 +141,7 @@ impl State {
         }
         let Config { lane: most, lane_bytes, returning, .. } = self.config;
         let len = message.body.len();
-        let open = |lane: &Lane, target: &Target| lane.is_open() || !matches!(target, Target::Keys(_));
+        let open = |lane: &Lane, target: &Target| lane.takes_keys() || !matches!(target, Target::Keys(_));
         let has_room = |state: &Self, lane: usize, target: &Target| {
             let lane = &state.lanes[lane];
             if open(lane, target) {
@@ -219,7 +219,7 @@ impl State {
             return;
         }
         let keys = match &item.to {
-            Target::Keys(keys) if !self.lanes[at].is_open() && self.lanes[at].has_been_open() => keys.clone(),
+            Target::Keys(keys) if !self.lanes[at].takes_keys() && self.lanes[at].has_been_open() => keys.clone(),
             Target::Keys(_) if self.awaited(&item.to) => {
                 // Behind what waits for the same keys, all of it late.
                 let Target::Keys(keys) = item.to.clone() else { return };
@@ -290,6 +290,7 @@ impl State {
     }
 
     pub(crate) fn taken(&mut self, at: usize, numbers: &[Number], taken: Taken) {
+        let mut leaving = Vec::new();
         for verdict in self.lanes[at].settle(numbers, taken) {
             match verdict {
                 Verdict::Kept => {}
@@ -304,6 +305,17 @@ impl State {
                     }
                     self.end(item.message.position, Done::Refused);
                 }
+                Verdict::Leaving(item) => leaving.push(item),
+            }
+        }
+        if leaving.is_empty() {
+            return;
+        }
+        // All of it, so that what comes for the same keys later waits behind.
+        leaving.extend(self.lanes[at].take_keys());
+        for item in leaving {
+            if let Target::Keys(keys) = item.to.clone() {
+                self.split(keys, &item, None);
             }
         }
     }
@@ -349,7 +361,7 @@ impl State {
     pub(crate) fn found(&mut self, keys: Vec<Key>, places: Vec<Place>) {
         for (key, place) in keys.into_iter().zip(places) {
             if let Place::At(comet) = place
-                && let Some(lane) = self.lanes.iter().position(|lane| lane.name == comet && lane.is_open())
+                && let Some(lane) = self.lanes.iter().position(|lane| lane.name == comet && lane.takes_keys())
             {
                 self.bring(lane, &key);
             }

@@ -297,6 +297,34 @@ async fn what_comes_for_a_comet_that_is_away_waits_no_longer() {
     assert_eq!((bench.open(), bench.done(metrics::Done::NotBack)), (0, 1));
 }
 
+/// What a comet that drains does not take goes to the keys before what comes for them on another one.
+#[tokio::test(start_paused = true)]
+async fn keys_of_a_comet_that_drains_get_all_in_order() {
+    let bench = Bench::new(&["a", "b"], false, Config::default());
+    bench.comet("a").enter("one", Some("live://1"));
+    bench.push_keys(&["one"], "taken").await.unwrap();
+    bench.idle().await;
+    bench.comet("a").drain();
+    for body in ["first", "second"] {
+        bench.push_keys(&["one"], body).await.unwrap();
+    }
+    bench.push(Bench::room("live://1"), "for a room").await.unwrap();
+    sleep(Duration::from_millis(10)).await;
+    bench.push_keys(&["one"], "third").await.unwrap();
+    // It is still there for a while, and so is the key as far as the directory knows.
+    sleep(Duration::from_secs(1)).await;
+    bench.comet("b").enter("one", None);
+    bench.push_keys(&["one"], "fourth").await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(bench.comet("b").got("one"), ["first", "second", "third", "fourth"]);
+    assert_eq!(bench.open(), 1, "the room's");
+    bench.comet("a").die();
+    bench.comet("a").live();
+    bench.idle().await;
+    assert_eq!(bench.done(metrics::Done::Absent), 1);
+    assert_eq!(bench.job.as_ref().unwrap().shared.state().stats.resent, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_key_that_moved_meanwhile_is_found() {
     let bench = Bench::new(&["a", "b"], false, Config::default());

@@ -199,6 +199,7 @@ struct State {
     /// A lane has been opened in this life.
     lane: bool,
     stopped: bool,
+    draining: bool,
     full: bool,
     full_rooms: BTreeSet<String>,
     unwritten: bool,
@@ -253,6 +254,11 @@ impl FakeComet {
 
     pub(super) fn last_speed(&self) -> u32 {
         self.state().speed
+    }
+
+    /// It takes nothing more, until it ends.
+    pub(super) fn drain(&self) {
+        self.state().draining = true;
     }
 
     pub(super) fn full(&self, full: bool) {
@@ -361,6 +367,12 @@ impl FakeComet {
                 if state.full_rooms.contains(room.as_str()) || full.contains(room.as_str()));
         if late.is_none() {
             state.seen = state.seen.max(Some(position));
+        }
+        if state.draining {
+            if late.is_none() {
+                state.missing.insert(position);
+            }
+            return Outcome::Draining;
         }
         if is_full {
             if let Target::Room(room) = &push.target {
