@@ -359,7 +359,9 @@ impl Lane {
     pub(crate) fn take_keys(&mut self) -> Vec<Item> {
         let keys = take_if(&mut self.waiting, |_, item| is_keys(item));
         let mut keys: Vec<Item> = keys.into_iter().map(|(_, item)| item).collect();
-        keys.iter().for_each(|item| self.give_back(item));
+        for item in &keys {
+            self.give_back(item);
+        }
         keys.sort_by_key(|item| item.message.position);
         keys
     }
@@ -431,7 +433,9 @@ impl Lane {
         let sent = take_if(&mut self.sent, |_, item| is_keys(item)).into_iter().map(|(_, item)| item);
         let taken = take_if(&mut self.taken, |_, (item, _)| is_keys(item));
         let tried: Vec<Item> = sent.chain(taken.into_iter().map(|(_, (item, _))| item)).collect();
-        tried.iter().for_each(|item| self.give_back(item));
+        for item in &tried {
+            self.give_back(item);
+        }
         let mut back: Vec<_> = keys.into_iter().map(|item| (item, false)).collect();
         back.extend(tried.into_iter().map(|item| (item, true)));
         back.sort_by_key(|(item, _)| item.message.position);

@@ -219,7 +219,9 @@ impl State {
             return;
         }
         let keys = match &item.to {
-            Target::Keys(keys) if !self.lanes[at].takes_keys() && self.lanes[at].has_been_open() => keys.clone(),
+            Target::Keys(keys) if !self.lanes[at].takes_keys() && self.lanes[at].has_been_open() => {
+                keys.clone()
+            }
             Target::Keys(_) if self.awaited(&item.to) => {
                 // Behind what waits for the same keys, all of it late.
                 let Target::Keys(keys) = item.to.clone() else { return };

@@ -6,7 +6,9 @@ mod goim_grpc;
 mod kills;
 mod storm;
 
-use anser_e2e::{Answer, Apart, Client, Cluster, Incoming, Packet, Role, Transport, eventually, eventually_eq};
+use anser_e2e::{
+    Answer, Apart, Client, Cluster, Incoming, Packet, Role, Transport, eventually, eventually_eq,
+};
 
 /// What the push API says of a push to this key.
 fn try_push(apart: &Apart, key: &str, body: &str) -> Answer {
@@ -110,7 +112,10 @@ fn they_start_in_any_order() {
 
     let refused = try_push(&apart, "early", "too early");
     assert_eq!(refused.status(), 503, "{refused}");
-    assert!(refused.text().contains("try again in") && refused.text().contains("cannot be reached"), "{refused}");
+    assert!(
+        refused.text().contains("try again in") && refused.text().contains("cannot be reached"),
+        "{refused}"
+    );
     apart.run(Role::Job);
     // The other comet is not there yet, and a push for this one does not wait for it.
     push_at_last(&apart, "early", "not too early");

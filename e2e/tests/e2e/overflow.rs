@@ -61,6 +61,7 @@ fn pushes_beyond_the_queue_are_dropped_counted_and_told() {
         assert_eq!(metrics.labels("comet_lost"), [("overflow", lost as i64)]);
         assert_eq!(metrics.get("comet_outbound_bytes"), 0);
         assert_eq!(metrics.get("comet_connections"), 3, "nobody was closed");
+        cluster.check_accounts();
     }
 }
 
@@ -80,6 +81,7 @@ fn queues_are_bounded_in_bytes() {
         assert!(client.push() == (1000, large));
         cluster.push_keys(&["k"], 1000, "fits again");
         assert_eq!(client.push(), (1000, "fits again".to_owned()));
+        cluster.check_accounts();
     }
 }
 
@@ -125,4 +127,5 @@ fn the_budget_cuts_the_worst() {
     assert!(metrics.labelled("comet_lost", "budget") > 0);
     assert_eq!(metrics.get("comet_connections"), 1);
     assert_eq!(metrics.get("logic_sessions"), 1);
+    cluster.check_accounts();
 }

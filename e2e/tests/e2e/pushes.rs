@@ -117,6 +117,7 @@ fn each_kind_reaches_those_it_is_for() {
         for client in [&mut phone, &mut tablet, &mut other, &mut nobody] {
             assert_eq!(client.push(), (1000, "all".to_owned()));
         }
+        cluster.check_accounts();
     }
 }
 
@@ -161,6 +162,7 @@ fn pushes_are_in_order() {
     let metrics = cluster.metrics();
     assert_eq!(metrics.get("comet_delivered"), 8 * 2 * PUSHES as i64);
     assert_eq!(metrics.get("comet_lost"), 0);
+    cluster.check_accounts();
 }
 
 /// Whatever the length of a body, and so the form of a frame's length, it arrives.

@@ -120,6 +120,7 @@ fn a_stuck_connection_can_be_replaced() {
         drop((stuck, neighbour, new));
         eventually_eq("all are gone", 0, || cluster.metrics().get("comet_sockets_open"));
         assert_eq!(cluster.metrics().get("comet_outbound_bytes"), 0);
+        cluster.check_accounts();
     }
 }
 

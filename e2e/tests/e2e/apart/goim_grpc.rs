@@ -64,7 +64,8 @@ impl Goim {
         let mut command = match caller {
             Caller::Grpcurl(path) => {
                 let mut command = Command::new(path);
-                let proto = if method.starts_with("goim.comet") { "goim/comet.proto" } else { "goim/logic.proto" };
+                let proto =
+                    if method.starts_with("goim.comet") { "goim/comet.proto" } else { "goim/logic.proto" };
                 command.args(["-plaintext", "-max-time", "20", "-import-path"]);
                 command.arg(root().join("crates/api/proto")).args(["-proto", proto]);
                 if !secret.is_empty() {
@@ -147,7 +148,12 @@ fn as_job(comet: &Goim, clients: &mut [Client]) {
     comet.fails("goim.comet.Comet/Broadcast", &json!({}), "unknown", "rpc broadcast arg error");
     comet.fails("goim.comet.Comet/BroadcastRoom", &json!({}), "unknown", "rpc broadcast  room arg error");
     let torn = json!({"roomID": "live://1", "proto": {"op": 9, "body": base64(b"no packet")}});
-    comet.fails("goim.comet.Comet/BroadcastRoom", &torn, "invalid", "a body for operation 9 is whole packets");
+    comet.fails(
+        "goim.comet.Comet/BroadcastRoom",
+        &torn,
+        "invalid",
+        "a body for operation 9 is whole packets",
+    );
 }
 
 /// What goim's comet does to logic, in which two clients are in the room already.
@@ -168,7 +174,8 @@ fn as_comet(logic: &Goim) {
     });
     let session = json!({"mid": 9, "key": "goim", "server": "goim-1"});
     assert_eq!(logic.call("goim.logic.Logic/Heartbeat", &session), json!({}));
-    let packet = json!({"mid": 9, "proto": {"ver": 1, "op": 4, "seq": 2, "body": base64(b"to the application")}});
+    let packet =
+        json!({"mid": 9, "proto": {"ver": 1, "op": 4, "seq": 2, "body": base64(b"to the application")}});
     assert_eq!(logic.call("goim.logic.Logic/Receive", &packet), json!({}));
     let nodes = logic.call("goim.logic.Logic/Nodes", &json!({"platform": "web"}));
     assert_eq!((&nodes["domain"], &nodes["tcpPort"]), (&json!("conn.goim.io"), &json!(3101)));
@@ -224,8 +231,10 @@ fn goim_calls_roles_without_a_secret() {
     let apart = Apart::start(1, &["cluster.goim_without_secret=true"]);
     for caller in callers {
         let mut clients = [0, 1].map(|n| apart.login(0, Transport::ALL[n], &token(n)));
-        let [comet, logic] = [Role::Comet(0), Role::Logic].map(|role| {
-            Goim { caller: caller.clone(), address: apart.grpc(role), secret: String::new() }
+        let [comet, logic] = [Role::Comet(0), Role::Logic].map(|role| Goim {
+            caller: caller.clone(),
+            address: apart.grpc(role),
+            secret: String::new(),
         });
         as_job(&comet, &mut clients);
         let before = apart.metrics(Role::Logic).get("logic_received");
