@@ -58,7 +58,8 @@ async fn send(shared: Arc<Shared>, at: usize) {
                     retry = RETRY.0;
                     shared.state().opened(at, &welcome);
                 }
-                Err(_) => {
+                Err(Away(cause)) => {
+                    shared.state().unreachable(at, &cause);
                     sleep(retry).await;
                     retry = (retry * 2).min(RETRY.1);
                 }

@@ -46,7 +46,8 @@ fn every_metric_in_deploy_and_its_manual_exists() {
     let scrape = Cluster::start(&[]).metrics();
     let types = scrape.text().lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let types: BTreeMap<&str, &str> = types.collect();
-    let all: BTreeMap<&str, Vec<String>> = types.into_iter().map(|(name, kind)| (name, stored_as(name, kind))).collect();
+    let all: BTreeMap<&str, Vec<String>> =
+        types.into_iter().map(|(name, kind)| (name, stored_as(name, kind))).collect();
     let stored: BTreeSet<&str> = all.values().flatten().map(String::as_str).collect();
     for file in [DASHBOARD, ALERTS] {
         let text = read(file);
