@@ -47,6 +47,11 @@ impl Dial {
             Transport::Tcp => cluster.tcp(),
             Transport::WebSocket => cluster.websocket(),
         };
+        Self::to(address, transport)
+    }
+
+    /// To an address at which this transport is spoken.
+    pub fn to(address: SocketAddr, transport: Transport) -> Self {
         Self { address, transport, source: None, receive_buffer: None }
     }
 

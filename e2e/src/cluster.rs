@@ -10,11 +10,9 @@ use tempfile::TempDir;
 use crate::client::{Client, Dial, Transport};
 use crate::http::{Answer, Http};
 use crate::metrics::Metrics;
-use crate::patience::eventually;
+use crate::patience::eventually_eq;
 use crate::process::{Ended, Process};
-
-/// The last line that `anser up` prints once it is up.
-const GREETED: &str = "Ctrl-C drains and ends.";
+use crate::running::Running;
 
 /// How to start a server.
 #[derive(Debug, Default)]
@@ -118,11 +116,9 @@ impl Builder {
 /// A running server: today one process with every role. Killed when dropped.
 #[derive(Debug)]
 pub struct Cluster {
-    process: Process,
-    greeting: String,
+    running: Running,
     tcp: SocketAddr,
     websocket: SocketAddr,
-    http: SocketAddr,
     /// Where its data is.
     data: PathBuf,
     /// The key of its push API, unless it wants none.
@@ -145,43 +141,20 @@ impl Cluster {
     }
 
     #[track_caller]
-    fn ready(mut process: Process, folder: TempDir, data: PathBuf) -> Result<Self, (Process, TempDir)> {
-        let greeting = eventually("the greeting", || {
-            // In this order, or what it said last would be missed.
-            let ended = process.try_wait().is_some();
-            let said = process.stdout();
-            (ended || said.contains(GREETED)).then_some(said)
-        });
-        if !greeting.contains(GREETED) {
-            return Err((process, folder));
-        }
-        let address = |scheme: &str| -> SocketAddr {
-            let (_, rest) = greeting.split_once(scheme).expect("the greeting names every address");
-            let end = rest.find(['/', '\n', ' ']).unwrap_or(rest.len());
-            rest[..end].parse().expect("addresses are printed with their ports")
+    fn ready(process: Process, folder: TempDir, data: PathBuf) -> Result<Self, (Process, TempDir)> {
+        let running = match Running::wait(process) {
+            Ok(running) => running,
+            Err(process) => return Err((process, folder)),
         };
-        let (tcp, websocket, http) = (address(" tcp://"), address(" ws://"), address(" http://"));
-        let is_ready = || -> Option<bool> {
-            let answer = Http::try_connect(http)?.try_request("GET", "/readyz", &[], b"")?;
-            Some(answer.status() == 200)
-        };
-        let ready = eventually("readiness", || match is_ready() {
-            None if process.try_wait().is_some() => Some(false),
-            ready => (ready == Some(true)).then_some(true),
-        });
-        if ready {
-            let key = fs::read_to_string(data.join("push.key")).ok();
-            let key =
-                key.and_then(|text| text.lines().find(|line| !line.starts_with('#')).map(str::to_owned));
-            Ok(Self { process, greeting, tcp, websocket, http, data, key, _folder: folder })
-        } else {
-            Err((process, folder))
-        }
+        let address = |scheme| running.address(scheme).expect("the greeting names every address");
+        let (tcp, websocket) = (address(" tcp://"), address(" ws://"));
+        let key = push_key(&data);
+        Ok(Self { running, tcp, websocket, data, key, _folder: folder })
     }
 
     /// What `anser up` printed.
     pub fn greeting(&self) -> &str {
-        &self.greeting
+        &self.running.greeting
     }
 
     /// Where TCP clients connect.
@@ -196,7 +169,7 @@ impl Cluster {
 
     /// Where the HTTP API is.
     pub fn http(&self) -> SocketAddr {
-        self.http
+        self.running.http
     }
 
     /// Where its data is.
@@ -212,29 +185,29 @@ impl Cluster {
 
     /// The process.
     pub fn process(&mut self) -> &mut Process {
-        &mut self.process
+        &mut self.running.process
     }
 
     /// Sends a signal to it.
     pub fn signal(&self, signal: Signal) {
-        self.process.signal(signal);
+        self.running.process.signal(signal);
     }
 
     /// Waits until it has ended by itself.
     #[track_caller]
     pub fn wait(&mut self) -> Ended {
-        self.process.wait()
+        self.running.process.wait()
     }
 
     /// Files and sockets that it has open now.
     pub fn open_files(&self) -> u64 {
-        let files = fs::read_dir(format!("/proc/{}/fd", self.process.id()));
+        let files = fs::read_dir(format!("/proc/{}/fd", self.running.process.id()));
         files.expect("a running process has descriptors").count() as u64
     }
 
     /// Memory that it has in use now, in bytes.
     pub fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
+        let status = fs::read_to_string(format!("/proc/{}/status", self.running.process.id()))
             .expect("a running process has a status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
         let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("VmRSS is in kB");
@@ -258,13 +231,13 @@ impl Cluster {
     /// A connection to the HTTP API, of a back end that has the key.
     #[track_caller]
     pub fn api(&self) -> Http {
-        Http::connect(self.http, self.key.as_deref())
+        Http::connect(self.running.http, self.key.as_deref())
     }
 
     /// A connection to the HTTP API of somebody who has no key.
     #[track_caller]
     pub fn stranger(&self) -> Http {
-        Http::connect(self.http, None)
+        Http::connect(self.running.http, None)
     }
 
     /// What a `GET` on a connection of its own is answered.
@@ -276,9 +249,15 @@ impl Cluster {
     /// Every metric, now.
     #[track_caller]
     pub fn metrics(&self) -> Metrics {
-        let answer = self.get("/metrics");
-        assert_eq!(answer.status(), 200, "{answer}");
-        Metrics::parse(answer.text())
+        self.running.metrics()
+    }
+
+    /// What came in has gone out, or is known not to: see [`Metrics::job_balance`] and
+    /// [`Metrics::comet_balance`]. Waits until nothing is on its way.
+    #[track_caller]
+    pub fn check_accounts(&self) {
+        eventually_eq("the job's parcels add up", Ok(()), || self.metrics().job_balance());
+        eventually_eq("the comet's deliveries add up", Ok(()), || self.metrics().comet_balance());
     }
 
     /// Pushes to keys; see [`Http::push`].
@@ -304,4 +283,10 @@ impl Cluster {
     pub fn push_all(&self, op: i32, body: &str) {
         self.api().push_all(op, body);
     }
+}
+
+/// The first key of a data folder's push API, if it has one.
+pub(crate) fn push_key(data: &Path) -> Option<String> {
+    let text = fs::read_to_string(data.join("push.key")).ok()?;
+    text.lines().find(|line| !line.starts_with('#')).map(str::to_owned)
 }

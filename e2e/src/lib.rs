@@ -14,6 +14,8 @@
 //! assert_eq!(cluster.metrics().get("comet_delivered"), 1);
 //! ```
 //!
+//! [`Apart`] is the same with each role in a process of its own, which can be killed, stopped and started.
+//!
 //! Every wait has a limit, [`PATIENCE`], and fails the test when it is over; there is no sleep. What
 //! the server wrote on stderr is part of a test's output, which cargo shows when it fails.
 //!
@@ -22,6 +24,7 @@
 //! The binary is the one that cargo built beside the test: `cargo test --workspace` builds it,
 //! `cargo test -p anser-e2e` alone does not, and the fixture says so.
 
+mod apart;
 mod client;
 mod cluster;
 mod http;
@@ -29,7 +32,9 @@ mod metrics;
 mod patience;
 mod powercut;
 mod process;
+mod running;
 
+pub use apart::{Apart, Role};
 pub use client::{Client, Dial, Incoming, Packet, Transport};
 pub use cluster::{Builder, Cluster};
 pub use http::{Answer, Http};

@@ -50,6 +50,28 @@ impl Metrics {
         counted.map(|(label, count)| (&**label, *count)).collect()
     }
 
+    /// Whether all that a job had to do is done, and adds up: what was fed is the sum of what was done by
+    /// state, and nothing is open. If not, how it stands.
+    pub fn job_balance(&self) -> Result<(), String> {
+        let (fed, done, open) = (self.get("job_fed"), self.get("job_done"), self.get("job_open"));
+        let returning = self.get("job_returning");
+        let states = self.labels("job_done");
+        balance(open == 0 && returning == 0 && fed == done, || {
+            format!("fed {fed}, done {done} ({states:?}), open {open}, returning {returning}")
+        })
+    }
+
+    /// Whether every delivery that a comet was to make is accounted for, and none waits. If not, how it
+    /// stands.
+    pub fn comet_balance(&self) -> Result<(), String> {
+        let due = self.get("comet_due");
+        let parts = ["delivered", "filtered", "absent", "lost", "pulled", "waiting"]
+            .map(|name| (name, self.get(&format!("comet_{name}"))));
+        let waiting = self.get("comet_waiting");
+        let sum: i64 = parts.iter().map(|(_, count)| count).sum();
+        balance(due == sum && waiting == 0, || format!("due {due}, and not {sum}: {parts:?}"))
+    }
+
     /// The scrape itself.
     pub fn text(&self) -> &str {
         &self.text
@@ -59,6 +81,10 @@ impl Metrics {
     fn family(&self, name: &str) -> &BTreeMap<String, i64> {
         self.samples.get(name).unwrap_or_else(|| panic!("there is no metric anser_{name}:\n{}", self.text))
     }
+}
+
+fn balance(holds: bool, how: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(how()) }
 }
 
 fn short(name: &str) -> &str {

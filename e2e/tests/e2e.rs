@@ -1,6 +1,7 @@
 //! The one end-to-end test binary. Each module is a theme; each test starts a server of its own.
 
 mod e2e {
+    mod apart;
     mod api_v1;
     mod authentication;
     mod bad_input;

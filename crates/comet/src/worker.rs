@@ -285,7 +285,7 @@ impl Worker {
             if let Some(slot) = self.channels.resolve(handle)
                 && self.channels.get(slot).is_some_and(|channel| channel.session.is_none())
             {
-                self.time_out(slot);
+                self.late(slot);
             }
         }
         while let Some(handle) = self.lingering.pop_expired(self.now) {

@@ -9,6 +9,7 @@ use anser_api::id::LogId;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::warn;
 
 use crate::Shared;
 
@@ -49,6 +50,7 @@ async fn send(shared: Arc<Shared>, at: usize) {
     let (comet, log) = comet(&shared, at);
     let bell = shared.state().lanes[at].bell.clone();
     let mut retry = RETRY.0;
+    let mut said = None;
     loop {
         let open = shared.state().lanes[at].is_open();
         if !open {
@@ -56,10 +58,16 @@ async fn send(shared: Arc<Shared>, at: usize) {
             match open_lane(&*comet, log).await {
                 Ok(welcome) => {
                     retry = RETRY.0;
+                    said = None;
                     shared.state().opened(at, &welcome);
                 }
-                Err(Away(cause)) => {
-                    shared.state().unreachable(at, &cause);
+                Err(away) => {
+                    // Once for each cause: it may be one that does not pass by itself, such as another secret.
+                    if said.as_ref() != Some(&away) {
+                        let name = &shared.state().lanes[at].name;
+                        warn!(comet = %name, cause = %away, "cannot open the lane to a comet; trying again");
+                        said = Some(away);
+                    }
                     sleep(retry).await;
                     retry = (retry * 2).min(RETRY.1);
                 }
@@ -96,10 +104,7 @@ async fn open_lane(comet: &dyn Comet, log: LogId) -> Result<Welcome, Away> {
 }
 
 fn away(shared: &Shared, at: usize, cause: &str) {
-    let mut state = shared.state();
-    state.away(at, cause);
-    drop(state);
-    shared.returning.notify_one();
+    shared.state().away(at, cause);
 }
 
 /// Takes the reports of a comet.
@@ -138,13 +143,13 @@ async fn take_report(shared: &Shared, at: usize, report: &Report) {
         let places = timeout(CALL, shared.directory.locate(keys.collect())).await;
         let places = places.ok().and_then(Result::ok);
         shared.state().relocate(strays, places);
-        shared.returning.notify_one();
     }
     shared.commit();
 }
 
 /// Looks for keys that something waits for.
 async fn seek(shared: Arc<Shared>) {
+    let bell = shared.state().returning.bell.clone();
     loop {
         let keys = {
             let mut state = shared.state();
@@ -153,7 +158,7 @@ async fn seek(shared: Arc<Shared>) {
         };
         if keys.is_empty() {
             shared.commit();
-            shared.returning.notified().await;
+            bell.notified().await;
             continue;
         }
         if let Ok(Ok(places)) = timeout(CALL, shared.directory.locate(keys.clone())).await {

@@ -32,7 +32,6 @@ use anser_api::{Answer, ready};
 use anser_store::{AppendError, Appended, Durable, Log, ReadError};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -71,8 +70,6 @@ pub(crate) struct Shared {
     log: Arc<dyn Log>,
     state: Mutex<State>,
     directory: Arc<dyn Directory>,
-    /// Rung when something waits for a key to come back.
-    returning: Notify,
 }
 
 impl fmt::Debug for Shared {
@@ -200,7 +197,7 @@ impl Job {
         let from = log.consumer(CONSUMER)?;
         let lanes = routes.into_iter().map(|route| Lane::new(route.name, route.comet, route.local)).collect();
         let state = State::new(config, LogId(log.id()), lanes);
-        let shared = Arc::new(Shared { log, state: Mutex::new(state), directory, returning: Notify::new() });
+        let shared = Arc::new(Shared { log, state: Mutex::new(state), directory });
         shared.replay(from)?;
         let tasks = drive::start(&shared, runtime);
         Ok(Self { shared, tasks: Mutex::new(tasks) })

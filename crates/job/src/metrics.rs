@@ -49,27 +49,17 @@ pub(crate) struct Stats {
     pub(crate) resent: u64,
     pub(crate) done: [u64; DONE_NAMES.len()],
     spoken: Option<Instant>,
-    spoken_of_comet: Option<Instant>,
 }
 
 impl Stats {
     /// Whether a line may be written that callers cause: one a second.
     pub(crate) fn speak(&mut self) -> bool {
-        may_speak(&mut self.spoken, Duration::from_secs(1))
+        let quiet = self.spoken.is_some_and(|spoken| spoken.elapsed() < Duration::from_secs(1));
+        if !quiet {
+            self.spoken = Some(Instant::now());
+        }
+        !quiet
     }
-
-    /// Whether a line may be written about a comet that stays away: one every ten seconds.
-    pub(crate) fn speak_of_comet(&mut self) -> bool {
-        may_speak(&mut self.spoken_of_comet, Duration::from_secs(10))
-    }
-}
-
-fn may_speak(spoken: &mut Option<Instant>, period: Duration) -> bool {
-    let quiet = spoken.is_some_and(|spoken| spoken.elapsed() < period);
-    if !quiet {
-        *spoken = Some(Instant::now());
-    }
-    !quiet
 }
 
 /// One metric of the job: its name without `anser_job_`, and what it counts.

@@ -3,8 +3,10 @@
 //! As long as a key has something here, what comes for it later waits behind that.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use anser_api::id::{Incarnation, Key};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::lane::Item;
@@ -25,6 +27,8 @@ pub(crate) struct Returning {
     /// The keys, to be looked for in turn.
     turn: VecDeque<Key>,
     count: usize,
+    /// Rung when something begins to wait, whoever brought it.
+    pub(crate) bell: Arc<Notify>,
 }
 
 impl Returning {
@@ -47,6 +51,7 @@ impl Returning {
             self.turn.push_back(key);
         }
         strays.push_back(stray);
+        self.bell.notify_one();
     }
 
     /// All that waits for a key.

@@ -370,19 +370,6 @@ impl State {
         }
     }
 
-    /// A comet still cannot be spoken to.
-    pub(crate) fn unreachable(&mut self, at: usize, cause: &str) {
-        let lane = &self.lanes[at];
-        let since = match lane.link {
-            Link::Away(since) => since.elapsed().as_secs(),
-            Link::Open(_) => 0,
-        };
-        let (name, unfinished) = (lane.name.clone(), lane.len());
-        if self.stats.speak_of_comet() {
-            warn!(comet = %name, cause, away_seconds = since, unfinished, "cannot reach a comet; trying again");
-        }
-    }
-
     /// A comet can be spoken to.
     pub(crate) fn opened(&mut self, at: usize, welcome: &Welcome) {
         let name = self.lanes[at].name.clone();

@@ -282,6 +282,21 @@ async fn keys_that_do_not_come_back_are_given_up_after_their_time() {
     assert!(began.elapsed() > Duration::from_secs(59) && began.elapsed() < Duration::from_secs(75));
 }
 
+/// Also what comes while its comet is away, and nothing else waits.
+#[tokio::test(start_paused = true)]
+async fn what_comes_for_a_comet_that_is_away_waits_no_longer() {
+    let bench = Bench::new(&["a"], false, Config::default());
+    bench.comet("a").enter("one", None);
+    becomes(true, || bench.job.as_ref().unwrap().shared.state().lanes[0].is_open()).await;
+    bench.comet("a").die();
+    becomes(false, || bench.job.as_ref().unwrap().shared.state().lanes[0].is_open()).await;
+    bench.push_keys(&["one"], "waits").await.unwrap();
+    sleep(Duration::from_secs(59)).await;
+    assert_eq!(bench.open(), 1);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!((bench.open(), bench.done(metrics::Done::NotBack)), (0, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_key_that_moved_meanwhile_is_found() {
     let bench = Bench::new(&["a", "b"], false, Config::default());
@@ -423,7 +438,8 @@ async fn once_and_in_order_whatever_befalls_the_job() {
 }
 
 /// Whatever befalls comets and the job: a key that comes back in time misses nothing that was accepted for
-/// it, and gets it in order; what comes twice had been on its way when its comet died.
+/// it, and as long as the job lives gets it in order. (A job that starts anew sends what it finds in the log
+/// to each comet by itself: what was meant for one that is dead comes later.)
 #[tokio::test(start_paused = true)]
 async fn keys_that_come_back_miss_nothing_whatever_befalls_comets() {
     for seed in 0..60 {
@@ -439,7 +455,7 @@ async fn keys_that_come_back_miss_nothing_whatever_befalls_comets() {
         for n in 0..dice.usize(20..120) {
             let body = n.to_string();
             match dice.u8(..20) {
-                0 => bench.restart().await,
+                0 if seed % 2 == 0 => bench.restart().await,
                 1 | 2 => {
                     let (dead, other) = if dice.bool() { ("a", "b") } else { ("b", "a") };
                     bench.comet(dead).write(dice.bool());
@@ -483,7 +499,12 @@ async fn keys_that_come_back_miss_nothing_whatever_befalls_comets() {
                 }
             }
             let stats = bench.job.as_ref().unwrap().shared.state().stats.done;
-            assert_eq!(first, expected[n], "seed {seed}: {name} got {got:?}: {stats:?}");
+            let mut expected = expected[n].clone();
+            if seed % 2 == 0 {
+                first.sort();
+                expected.sort();
+            }
+            assert_eq!(first, expected, "seed {seed}: {name} got {got:?}: {stats:?}");
         }
     }
 }

@@ -384,6 +384,18 @@ impl Worker {
         }
     }
 
+    /// A client is not in at its deadline. One that waits for our own answer has done what it could, and is
+    /// to come again.
+    pub(super) fn late(&mut self, slot: u32) {
+        let asks = |channel: &Channel| channel.asking && channel.wire.is_authenticating();
+        if self.channels.get(slot).is_some_and(asks) {
+            let reason = "authentication is unavailable";
+            self.end(slot, close_code::TRY_AGAIN, reason, Close::HandshakeTimeout.name());
+        } else {
+            self.time_out(slot);
+        }
+    }
+
     /// Takes a connection out of everything by which others find it.
     fn unregister(&mut self, slot: u32) {
         let Some(channel) = self.channels.get_mut(slot) else { return };
