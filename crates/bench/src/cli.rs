@@ -168,9 +168,9 @@ pub(crate) enum Command {
     /// Ten times more than the server bears.
     ///
     /// First --callers push as fast as they are accepted for ten seconds, and come back when they are
-    /// refused: what the server bears. Then eight times as many callers offer --times that rate for
-    /// --seconds, and give up what is refused. What was accepted has to arrive; told are also how long it
-    /// took until nothing waited any more, and the most memory that the server took.
+    /// refused: what the server bears. Then a --crowd of callers offers --times that rate for --seconds, as far
+    /// as the machine can, and gives up what is refused. What was accepted has to arrive; told are also how
+    /// long it took until nothing waited any more, and the most memory that the server took.
     ///
     /// Defaults: --connections 2000 --seconds 30
     Burst {
@@ -179,6 +179,9 @@ pub(crate) enum Command {
         /// Connections that push while it is looked for what the server bears.
         #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=500))]
         callers: u64,
+        /// Connections that push in the burst, one request at a time on each.
+        #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4000))]
+        crowd: u64,
         /// Who gets the pushes: one room with all connections, or keys, each caller to those of its own.
         #[arg(long, value_enum, default_value_t = To::Room)]
         to: To,

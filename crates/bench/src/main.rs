@@ -72,8 +72,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             measure(options, |lab| command::accept::run(lab, callers, to))
         }
         Command::Lone { options } => measure(options, command::lone::run),
-        Command::Burst { options, callers, to, times } => {
-            measure(options, |lab| command::burst::run(lab, callers, to, times))
+        Command::Burst { options, callers, crowd, to, times } => {
+            measure(options, |lab| command::burst::run(lab, [callers, crowd], to, times))
         }
         Command::Stopped { options, comets } => {
             measure(options, |lab| command::stopped::run(lab, comets as usize))

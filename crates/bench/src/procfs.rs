@@ -151,6 +151,11 @@ pub(crate) fn perf_events(pid: u32) -> usize {
     links.filter(|link| link.to_string_lossy().contains("perf_event")).count()
 }
 
+/// How many files all processes together may have open.
+pub(crate) fn most_files() -> Option<u64> {
+    fs::read_to_string("/proc/sys/fs/file-max").ok()?.trim().parse().ok()
+}
+
 /// The kernel's version.
 pub(crate) fn kernel() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(|_| "unknown".into(), |v| v.trim().into())

@@ -20,9 +20,6 @@ use crate::usage::Usage;
 /// Length of the run that finds what the server bears.
 const SEARCH: Duration = Duration::from_secs(10);
 
-/// How many times as many callers the burst has: one waits for its answer before it goes on.
-const MORE_CALLERS: u64 = 8;
-
 /// How long it may take until nothing waits any more.
 const EMPTY: Duration = Duration::from_secs(120);
 
@@ -30,13 +27,14 @@ const EMPTY: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Measures each size on each transport.
-pub(crate) fn run(lab: &mut Lab, callers: u64, to: To, times: f64) -> anyhow::Result<()> {
-    let most = callers * MORE_CALLERS;
+pub(crate) fn run(lab: &mut Lab, callers: [u64; 2], to: To, times: f64) -> anyhow::Result<()> {
+    let [callers, crowd] = callers;
+    let most = crowd.max(callers);
     for transport in lab.options.transport.clone() {
         for size in lab.sizes(&[2000]) {
             ensure!(
                 to == To::Room || size >= most,
-                "each of {most} callers needs a key of its own: --connections {most} at least, or fewer --callers"
+                "each of {most} callers needs a key of its own: --connections {most} at least, or a smaller --crowd"
             );
             let roles = lab.roles();
             lab.report.section =
@@ -175,7 +173,7 @@ fn told(lab: &mut Lab, burst: &Burst, rate: f64, receivers: u64) {
         .note(if dropped.is_empty() { String::new() } else { format!("by reason: {}", dropped.join(", ")) });
     let mut latency = burst.haul.room.clone();
     latency.merge(&burst.haul.key);
-    report.latency("from when it was due to a member", &latency.total());
+    report.latency("from the sending to a member", &latency.total());
     report
         .row("until nothing waits any more", burst.empty_after, "s")
         .note("after the last answer, by anser_job_open and anser_comet_waiting");

@@ -21,6 +21,9 @@ const EACH: u64 = 18_600;
 /// Files that a client process has beside its connections.
 const OWN_FILES: u64 = 64;
 
+/// Files of the whole machine that are no connection of this run.
+const MORE_FILES: u64 = 20_000;
+
 /// How long the push may take to everyone, and for each 10 000 connections more.
 const LIMIT: Duration = Duration::from_secs(30);
 const LIMIT_EACH: Duration = Duration::from_secs(2);
@@ -35,7 +38,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 pub(crate) fn run(lab: &mut Lab, comets: usize, reserve: u64) -> anyhow::Result<()> {
     for transport in lab.options.transport.clone() {
         for each in lab.sizes(&[EACH]) {
-            check_files(each)?;
+            check_files(each, comets as u64)?;
             lab.report.section =
                 format!("{} connections on {comets} comets, {transport}", each * comets as u64);
             measure(lab, transport, comets, each, reserve)?;
@@ -44,8 +47,15 @@ pub(crate) fn run(lab: &mut Lab, comets: usize, reserve: u64) -> anyhow::Result<
     Ok(())
 }
 
-/// Whether one comet, and one process of clients, may open so many connections.
-fn check_files(each: u64) -> anyhow::Result<()> {
+/// Whether one comet, one process of clients, and the whole machine may open so many files.
+fn check_files(each: u64, comets: u64) -> anyhow::Result<()> {
+    let need = 2 * each * comets + MORE_FILES;
+    if let Some(most) = procfs::most_files() {
+        ensure!(
+            need <= most,
+            "the machine may have {most} files open, and this run needs {need}: raise fs.file-max, or lower --comets"
+        );
+    }
     let Some(limit) = placement::file_limit() else { return Ok(()) };
     let most = most_connections(limit);
     ensure!(

@@ -13,6 +13,7 @@ use crate::load::{self, Manner, Pace, Posted, Poster, Target};
 use crate::metrics::Scrape;
 use crate::server::Server;
 use crate::statistics::Pairs;
+use crate::usage::Usage;
 
 /// How long pushes go on after the comet goes on.
 const AFTER: Duration = Duration::from_secs(10);
@@ -55,45 +56,43 @@ struct Stretch {
     stopped: Haul,
 }
 
+/// Before, while a comet stands still, and after.
+#[derive(Debug)]
+struct Turn {
+    before: Stretch,
+    during: Stretch,
+    after: Stretch,
+    /// What the stopped one's clients got when it went on, before anything else was pushed.
+    caught_up: Haul,
+    /// From when it was stopped to the end.
+    metrics: [Scrape; 2],
+    /// While it stood still.
+    usage: Usage,
+}
+
 fn measure(lab: &mut Lab, transport: Transport, comets: usize, size: u64) -> anyhow::Result<()> {
     let mut run = start(lab, transport, comets, size)?;
     let time = lab.seconds(60);
-    let parties = parties(run.server.pids(), &run.fleets);
     let (mut keys, mut room, mut api) = (Pairs::default(), Pairs::default(), Pairs::default());
+    let mut last = None;
     for pair in 1..=lab.pairs(1) {
         let name = format!("{}: turn {pair} of {}", lab.report.section, lab.pairs(1));
-        lab.progress.phase(&format!("{name}, all go on for {} s", time.as_secs()));
-        let before = run.stretch(time, comets)?;
-
-        lab.progress.phase(&format!("{name}, one is stopped for {} s", time.as_secs()));
-        let metrics = run.server.scrape()?;
-        let snapshot = parties.snapshot();
-        run.server.stop_comet(comets - 1, true)?;
-        let during = run.stretch(time, comets - 1);
-        run.server.stop_comet(comets - 1, false)?;
-        let during = during?;
-        let usage = snapshot.until_now();
-
-        lab.progress.phase(&format!("{name}, it goes on"));
-        let expected = run.expected(&during, comets - 1);
-        run.fleets[comets - 1].drain(expected)?;
-        let caught_up = run.fleets[comets - 1].report()?;
-        let after = run.stretch(AFTER, comets)?;
-        let metrics = [metrics, run.server.scrape()?];
-        run.server.check()?;
-
+        lab.progress.phase(&format!("{name}, {} s, one of them stopped", 2 * time.as_secs()));
+        let turn = run.turn(time)?;
+        let (before, during) = (&turn.before, &turn.during);
         keys.push(quantile(&before.keys, 0.99), quantile(&during.keys, 0.99));
         room.push(quantile(&before.room, 0.99), quantile(&during.room, 0.99));
         api.push(quantile(&before.answered(), 0.99), quantile(&during.answered(), 0.99));
-        if pair == lab.pairs(1) {
-            told(lab, &run, [&before, &during, &after], &caught_up, &metrics);
-            cpu(&mut lab.report, &usage);
-        }
+        last = Some(turn);
     }
     let report = &mut lab.report;
     report.pairs("p99 of keys of the others, one stopped", &keys, "ms", "before");
     report.pairs("p99 of the room at the others, one stopped", &room, "ms", "before");
     report.pairs("p99 of the API's 200, one stopped", &api, "ms", "before");
+    if let Some(turn) = last {
+        told(lab, &run, &turn);
+        cpu(&mut lab.report, &turn.usage);
+    }
     Ok(())
 }
 
@@ -118,6 +117,29 @@ fn start(lab: &Lab, transport: Transport, comets: usize, size: u64) -> anyhow::R
 }
 
 impl Run {
+    /// All go on, one is stopped, all go on.
+    fn turn(&mut self, time: Duration) -> anyhow::Result<Turn> {
+        let comets = self.fleets.len();
+        let stopped = comets - 1;
+        let before = self.stretch(time, comets)?;
+
+        let metrics = self.server.scrape()?;
+        let snapshot = parties(self.server.pids(), &self.fleets).snapshot();
+        self.server.stop_comet(stopped, true)?;
+        let during = self.stretch(time, stopped);
+        let usage = snapshot.until_now();
+        self.server.stop_comet(stopped, false)?;
+        let during = during?;
+
+        let expected = self.expected(&during, stopped);
+        self.fleets[stopped].drain(expected)?;
+        let caught_up = self.fleets[stopped].report()?;
+        let after = self.stretch(AFTER, comets)?;
+        let metrics = [metrics, self.server.scrape()?];
+        self.server.check()?;
+        Ok(Turn { before, during, after, caught_up, metrics, usage })
+    }
+
     /// Pushes for a time, and waits until what was accepted is at the first `comets` comets.
     fn stretch(&mut self, time: Duration, comets: usize) -> anyhow::Result<Stretch> {
         let pace = Pace::Rate(self.rate);
@@ -156,11 +178,13 @@ impl Stretch {
     }
 }
 
-fn told(lab: &mut Lab, run: &Run, stretches: [&Stretch; 3], caught_up: &Haul, metrics: &[Scrape; 2]) {
+/// What each stretch of the last turn has brought.
+fn told(lab: &mut Lab, run: &Run, turn: &Turn) {
+    let Turn { before, during, after, caught_up, metrics, .. } = turn;
     let last = run.fleets.len() - 1;
     let names = ["before", "one stopped", "after it goes on"];
     let report = &mut lab.report;
-    for (name, stretch) in names.into_iter().zip(stretches) {
+    for (name, stretch) in names.into_iter().zip([before, during, after]) {
         report.latency(&format!("keys of the others, {name}"), &stretch.keys.total());
         report.latency(&format!("room at the others, {name}"), &stretch.room.total());
         let sum = Posted::sum(&stretch.posted);
@@ -173,7 +197,6 @@ fn told(lab: &mut Lab, run: &Run, stretches: [&Stretch; 3], caught_up: &Haul, me
             .row(&format!("lost at the others, {name}"), lost, "messages")
             .note(format!("of {expected} that were accepted, counted for each receiver"));
     }
-    let [before, during, after] = stretches;
     for (name, stretch, got) in [
         ("before", before, &before.stopped),
         ("while it stood", during, caught_up),
