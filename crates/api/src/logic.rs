@@ -1,5 +1,6 @@
 //! Who is where, and may they; and the push API.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +13,7 @@ use crate::id::{CometName, Incarnation, Key, Room, Session, TooLong, UserId};
 use crate::job::{Accepted, Idempotency};
 
 /// A client that wants in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Connect {
     /// The comet that it has come to.
     pub comet: CometName,
@@ -22,6 +23,16 @@ pub struct Connect {
     pub cookie: Option<String>,
     /// Where it comes from.
     pub remote: IpAddr,
+}
+
+/// Tokens and cookies are secrets, and do not come into a log by accident.
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect")
+            .field("comet", &self.comet)
+            .field("remote", &self.remote)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the edge has to know of a client that may come in.

@@ -12,11 +12,12 @@ use crate::stamp;
 
 /// Measures Anser, or another server with goim's protocol and push API.
 ///
-/// Each command starts `anser up` on free ports in a temporary folder (or uses the server of --target),
+/// Each command starts `anser up` on free ports in a temporary folder (or, with --roles apart, a process for
+/// each role; or uses the server of --target),
 /// connects a fleet of client processes from addresses all over 127.0.0.0/8, pushes over HTTP, and prints
 /// a table. Where a figure is a ratio, it is one to the floor: a bare loop of `send()` to a fleet of the
 /// same size with the same bytes and pacing, measured in turn with the server, and the median and range of
-/// the ratios are told. Latency counts from the moment when a message was due. Absolute figures are to be
+/// the ratios are told. For what has to be durable the floor is a loop of `fdatasync()`. Latency counts from the moment when a message was due. Absolute figures are to be
 /// read with the calibration line above them.
 #[derive(Debug, Parser)]
 #[command(name = "anser-bench", version, max_term_width = 110)]
@@ -107,8 +108,9 @@ pub(crate) enum Command {
     /// From the push API to the client, at a gentle rate.
     ///
     /// At --rate to the key of one client, and to rooms of the other sizes, the server otherwise idle; in
-    /// pairs with the floor, one process that sends to as many sockets at the same pacing. Also the
-    /// server's CPU for each push.
+    /// pairs with the floor, one process that sends to as many sockets at the same pacing. Also the CPU of
+    /// all processes of the server for each push. Above 400 a second there are several posters, and as many
+    /// clients in place of the one.
     ///
     /// Defaults: --connections 1,1000 --rate 100 --seconds 10 --pairs 5
     Latency {
@@ -133,6 +135,108 @@ pub(crate) enum Command {
         /// Connections that read a byte a second.
         #[arg(long, default_value_t = 100, value_name = "N")]
         byte: u64,
+    },
+    /// How many durable pushes the API accepts.
+    ///
+    /// --callers with a connection each push as fast as they are answered, one request at a time, to keys
+    /// (each caller to those of some clients) or to one room. In turn with two floors: a bare loop of one
+    /// thread that appends as many bytes to a file that was written out before, and calls fdatasync for each
+    /// record, or for as many records at once as there are callers.
+    ///
+    /// Defaults: --body 200 --seconds 10 --pairs 5, and --connections as many as callers (8 for a room)
+    Accept {
+        #[command(flatten)]
+        options: Options,
+        /// Connections that push, one request at a time on each.
+        #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4000))]
+        callers: u64,
+        /// Who gets the pushes.
+        #[arg(long, value_enum, default_value_t = To::Keys)]
+        to: To,
+    },
+    /// What durability costs a caller that is alone.
+    ///
+    /// One caller pushes at --rate to the key of one client; from when a push was due to the API's 200. In
+    /// turn with the floor: one thread that appends as many bytes to a file that was written out before, and
+    /// calls fdatasync, at the same pacing on the same file system.
+    ///
+    /// Defaults: --body 200 --rate 20 --seconds 10 --pairs 5
+    Lone {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Ten times more than the server bears.
+    ///
+    /// First --callers push as fast as they are accepted for ten seconds, and come back when they are
+    /// refused: what the server bears. Then a --crowd of callers offers --times that rate for --seconds, as far
+    /// as the machine can, and gives up what is refused. What was accepted has to arrive; told are also how
+    /// long it took until nothing waited any more, and the most memory that the server took.
+    ///
+    /// Defaults: --connections 2000 --seconds 30
+    Burst {
+        #[command(flatten)]
+        options: Options,
+        /// Connections that push while it is looked for what the server bears.
+        #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=500))]
+        callers: u64,
+        /// Connections that push in the burst, one request at a time on each.
+        #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4000))]
+        crowd: u64,
+        /// Who gets the pushes: one room with all connections, or keys, each caller to those of its own.
+        #[arg(long, value_enum, default_value_t = To::Room)]
+        to: To,
+        /// How many times the rate that the server bears is offered.
+        #[arg(long, default_value_t = 10.0, value_name = "TIMES", value_parser = times)]
+        times: f64,
+    },
+    /// What a comet that stands still does to the others.
+    ///
+    /// One logic, one job, --comets; the connections are spread over the comets, and all are in one room.
+    /// At --rate each, pushes go to the keys of every comet and to the room: for --seconds, then for as long
+    /// while one comet is stopped (SIGSTOP), then for ten seconds after it goes on (SIGCONT). The p99 through
+    /// the others is told against that before; and what became of the pushes through the stopped one.
+    ///
+    /// Defaults: --connections 300 --rate 100 --seconds 60 --pairs 1
+    Stopped {
+        #[command(flatten)]
+        options: Options,
+        /// How many comets.
+        #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=50))]
+        comets: u64,
+    },
+    /// How many threads the server has, whatever is pushed.
+    ///
+    /// Pushes to keys, one in each request, are offered at each of --rates for --seconds; what is refused is
+    /// given up. The number of threads of all processes is told for each, with what was reached.
+    ///
+    /// Defaults: --connections 512 --seconds 10
+    Threads {
+        #[command(flatten)]
+        options: Options,
+        /// Connections that push.
+        #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+        callers: u64,
+        /// Pushes a second that are offered, one after the other.
+        #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "1000,100000", value_parser = rate)]
+        rates: Vec<f64>,
+    },
+    /// A million connections on many comets.
+    ///
+    /// One logic, one job, --comets with --connections each, and as many client processes, whose addresses
+    /// come from all of 127.0.0.0/8: a process may open 20 000 files on the project's machines, and a comet
+    /// keeps a sixteenth of its files for itself. All authenticate, then one push goes to everyone. Ends with
+    /// a message, and with the rows so far, before the machine's memory is gone.
+    ///
+    /// Defaults: --connections 18600 (for each comet)
+    Million {
+        #[command(flatten)]
+        options: Options,
+        /// How many comets.
+        #[arg(long, default_value_t = 54, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=500))]
+        comets: u64,
+        /// Memory of the machine that has to stay free.
+        #[arg(long, default_value_t = 1500, value_name = "MB", value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
+        reserve: u64,
     },
     /// A process of the fleet, told what to do on standard input.
     #[command(hide = true)]
@@ -162,6 +266,35 @@ pub(crate) enum Mode {
     Saturation,
 }
 
+/// Who gets the pushes of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum To {
+    /// Single keys.
+    Keys,
+    /// One room with all connections.
+    Room,
+}
+
+/// In which processes the roles are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Roles {
+    /// All in one process.
+    #[default]
+    Together,
+    /// One process for logic, one for the job, one comet.
+    Apart,
+}
+
+impl To {
+    /// The word of the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::Room => "one room",
+        }
+    }
+}
+
 /// What all commands have in common.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
@@ -174,9 +307,9 @@ pub(crate) struct Options {
     /// How often both halves of a pair (floor and server, or without and with) are measured in turn.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) pairs: Option<u64>,
-    /// Bytes of a message's body; its packet has 16 more.
-    #[arg(long, default_value_t = 44, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(stamp::LEN as u64..=1_000_000))]
-    pub(crate) body: u64,
+    /// Bytes of a message's body; its packet has 16 more. Default: 44, if the command names no other.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(stamp::LEN as u64..=1_000_000))]
+    pub(crate) body: Option<u64>,
     /// Messages a second, where they are paced.
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     pub(crate) rate: Option<f64>,
@@ -196,6 +329,9 @@ pub(crate) struct Options {
     /// processes (pid, repeated for each) are needed for CPU and memory.
     #[arg(long, value_name = "ADDRESSES", conflicts_with_all = ["server", "set"])]
     pub(crate) target: Option<Target>,
+    /// Whether the server is one process, or has its roles in processes of their own.
+    #[arg(long, value_enum, default_value_t, conflicts_with = "target")]
+    pub(crate) roles: Roles,
     /// A setting for the server, as `anser up --set` takes it; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
@@ -209,6 +345,13 @@ pub(crate) struct Options {
     /// Connections that the fleet opens at once.
     #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub(crate) window: u64,
+}
+
+fn times(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(times) if (1.0..=1000.0).contains(&times) => Ok(times),
+        _ => Err("a number from 1 to 1000".into()),
+    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -238,7 +381,16 @@ mod tests {
         assert_eq!(options.connections, [10, 100]);
         assert_eq!(options.transport, [Transport::Tcp, Transport::Websocket]);
         assert_eq!(mode, [Mode::Last]);
-        for text in ["room --body 15", "room --rate 0", "room --posters 8", "idle --connections 0", "frob"] {
+        for text in [
+            "room --body 15",
+            "room --rate 0",
+            "room --posters 8",
+            "idle --connections 0",
+            "accept --callers 0",
+            "burst --times 0.5",
+            "latency --roles apart --target http=127.0.0.1:1",
+            "frob",
+        ] {
             assert!(parse(&format!("anser-bench {text}")).is_err(), "{text}");
         }
     }

@@ -1,10 +1,16 @@
 //! One module for each command, and what several of them say in the same words.
 
+pub(crate) mod accept;
+pub(crate) mod burst;
 pub(crate) mod connect;
 pub(crate) mod idle;
 pub(crate) mod latency;
+pub(crate) mod lone;
+pub(crate) mod million;
 pub(crate) mod room;
 pub(crate) mod slow;
+pub(crate) mod stopped;
+pub(crate) mod threads;
 pub(crate) mod unicast;
 
 use crate::fleet::Haul;
@@ -23,6 +29,27 @@ fn cpu(report: &mut Report, usage: &Usage) {
     });
     report.row("CPU of the fleet", share(usage.fleets), "cores");
     report.row("CPU of the generator", share(usage.generator), "cores");
+}
+
+/// A quantile in ms.
+fn quantile(latency: &Latency, q: f64) -> f64 {
+    latency.total().value_at_quantile(q) as f64 / 1e6
+}
+
+/// A row on how often something happened for each push, and how often in all.
+fn per_push(report: &mut Report, name: &str, count: Option<f64>, pushes: u64) {
+    let row = report.row(name, count.map(|count| count / pushes as f64), "");
+    match count {
+        Some(count) => row.note(format!("{count} for {pushes} pushes")),
+        None => row.note("the server has no such metric"),
+    };
+}
+
+/// Rows on the CPU of each kind of process, where there are several.
+fn cpu_by_role(report: &mut Report, by_role: &[(String, f64)], pushes: u64) {
+    for (role, seconds) in by_role {
+        report.row(&format!("CPU for a push, {role}"), seconds * 1e6 / pushes as f64, "µs");
+    }
 }
 
 /// Rows on what was lost, and on order. `expected` is what the server had accepted, for each receiver.

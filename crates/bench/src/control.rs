@@ -105,9 +105,9 @@ pub(crate) enum Command {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FloorCommand {
     /// Sends one message to every socket, now. Answered by [`Reply::Sent`].
-    Send { body: usize, stream: u8, seq: u64 },
+    Send { body: usize, stream: u16, seq: u64 },
     /// Sends messages to every socket at a pace. Answered by one [`Reply::Sent`].
-    Pace { body: usize, stream: u8, seq: u64, rate: f64, millis: u64 },
+    Pace { body: usize, stream: u16, seq: u64, rate: f64, millis: u64 },
 }
 
 /// From a helper to the parent.

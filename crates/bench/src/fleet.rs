@@ -19,7 +19,7 @@ use crate::sequence::Order;
 
 /// Most connections of one process. It may open 20 000 files on the project's machines; two processes
 /// of half that keep two cores busy when it matters.
-const PER_PROCESS: u64 = 9_000;
+pub(crate) const PER_PROCESS: u64 = 9_000;
 
 /// How long counters may stand still before what is missing counts as lost. The server's own
 /// pauses (a queue that drains, a retry) are far shorter.
@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     /// How many may be on their way at once, in all.
     pub(crate) window: usize,
     pub(crate) heartbeat: Duration,
+    /// Most of them in one process.
+    pub(crate) per_process: u64,
 }
 
 /// A connected fleet.
@@ -80,7 +82,7 @@ impl Fleet {
         placement: &Placement,
         progress: &Progress,
     ) -> anyhow::Result<Self> {
-        let processes = plan.count.div_ceil(PER_PROCESS).max(1);
+        let processes = plan.count.div_ceil(plan.per_process).max(1);
         let mut fleet = Self::start(processes, placement)?;
         let mut first = plan.first;
         for (index, helper) in fleet.helpers.iter_mut().enumerate() {
@@ -185,8 +187,13 @@ impl Fleet {
 
     /// Waits until every connection has message `seq`; gives the time of the last arrival.
     pub(crate) fn completed(&mut self, seq: u64) -> anyhow::Result<u64> {
+        self.completed_within(seq, Duration::from_secs(30))
+    }
+
+    /// The same, with another limit.
+    pub(crate) fn completed_within(&mut self, seq: u64, limit: Duration) -> anyhow::Result<u64> {
         let last = self
-            .gather(Duration::from_secs(30), |_, reply| match reply {
+            .gather(limit, |_, reply| match reply {
                 Reply::Complete { seq: complete, at } if complete == seq => Some(at),
                 _ => None,
             })

@@ -45,7 +45,7 @@ impl Floor {
     }
 
     /// Sends one message to every socket.
-    pub(crate) fn send(&mut self, body: usize, stream: u8, seq: u64) -> anyhow::Result<Sent> {
+    pub(crate) fn send(&mut self, body: usize, stream: u16, seq: u64) -> anyhow::Result<Sent> {
         self.command(FloorCommand::Send { body, stream, seq }, Duration::from_secs(60))
     }
 
@@ -53,7 +53,7 @@ impl Floor {
     pub(crate) fn pace(
         &mut self,
         body: usize,
-        stream: u8,
+        stream: u16,
         seq: u64,
         rate: f64,
         time: Duration,

@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Largest answer that is taken. Those of the push API are below 200 bytes.
-const MAX_ANSWER: usize = 1 << 20;
+pub(crate) const MAX_ANSWER: usize = 1 << 20;
 
 /// How long to wait after a refusal that names no time.
 const DEFAULT_RETRY: Duration = Duration::from_millis(50);
@@ -43,7 +43,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// What the answer to a push means.
-    fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         if self.status == 200 && self.body.starts_with(br#"{"code":0,"#) {
             return Outcome::Accepted;
         }
@@ -96,14 +96,7 @@ impl Client {
     }
 
     fn request(&mut self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<Answer> {
-        self.request.clear();
-        write!(
-            self.request,
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
-            self.address,
-            body.len()
-        )?;
-        self.request.extend_from_slice(body);
+        write_request(&mut self.request, method, path, self.address, body)?;
         match self.exchange() {
             // A server may close a connection that was idle; the next request finds out.
             Err(error) if is_closed(&error) => {
@@ -142,7 +135,23 @@ impl Client {
     }
 }
 
-fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+/// A request in place of what was in `out`.
+pub(crate) fn write_request(
+    out: &mut Vec<u8>,
+    method: &str,
+    path: &str,
+    host: SocketAddr,
+    body: &[u8],
+) -> io::Result<()> {
+    out.clear();
+    let length = body.len();
+    write!(out, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n")?;
+    out.extend_from_slice(body);
+    Ok(())
+}
+
+/// A connection to the push API.
+pub(crate) fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -161,7 +170,7 @@ fn is_closed(error: &io::Error) -> bool {
 }
 
 /// The answer that `bytes` hold and whether the server closes after it; `None` while it is incomplete.
-fn parse(bytes: &[u8]) -> anyhow::Result<Option<(Answer, bool)>> {
+pub(crate) fn parse(bytes: &[u8]) -> anyhow::Result<Option<(Answer, bool)>> {
     let Some(head_len) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let head = str::from_utf8(&bytes[..head_len]).context("the answer's head is not UTF-8")?;
     let mut lines = head.split("\r\n");

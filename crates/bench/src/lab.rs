@@ -4,17 +4,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{env, iter};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 
 use crate::calibrate::Calibration;
-use crate::cli::Options;
+use crate::cli::{Options, Roles};
 use crate::control::{Appetite, Transport};
-use crate::fleet::{Fleet, Plan};
+use crate::fleet::{Fleet, PER_PROCESS, Plan};
 use crate::floor::Floor;
 use crate::placement::{self, Placement};
 use crate::progress::Progress;
 use crate::report::Report;
-use crate::server::Server;
+use crate::server::{Layout, Server, Start};
 use crate::usage::Parties;
 
 /// goim's clients send a heartbeat every four minutes.
@@ -96,7 +96,20 @@ impl Lab {
 
     /// Bytes of a body.
     pub(crate) fn body(&self) -> usize {
-        self.options.body as usize
+        self.body_or(44)
+    }
+
+    /// Bytes of a body, where a command has a default of its own.
+    pub(crate) fn body_or(&self, default: u64) -> usize {
+        self.options.body.unwrap_or(default) as usize
+    }
+
+    /// What the sections of a report say of the roles.
+    pub(crate) fn roles(&self) -> &'static str {
+        match self.options.roles {
+            Roles::Together => "",
+            Roles::Apart => ", roles apart",
+        }
     }
 
     /// Where temporary files go.
@@ -106,17 +119,42 @@ impl Lab {
 
     /// A server: a fresh one with these settings and those of the command line, or the one of --target.
     pub(crate) fn server(&self, settings: &[&str]) -> anyhow::Result<Server> {
-        self.progress.phase("starting the server");
         if let Some(target) = &self.options.target {
             return Server::attach(target);
         }
+        self.start(
+            settings,
+            match self.options.roles {
+                Roles::Together => Layout::Together,
+                Roles::Apart => Layout::Apart { comets: 1 },
+            },
+        )
+    }
+
+    /// One logic, one job, so many comets.
+    pub(crate) fn cluster(&self, comets: usize, settings: &[&str]) -> anyhow::Result<Server> {
+        ensure!(
+            self.options.target.is_none(),
+            "this command starts the processes of its server by itself: leave --target away"
+        );
+        self.start(settings, Layout::Apart { comets })
+    }
+
+    fn start(&self, settings: &[&str], layout: Layout) -> anyhow::Result<Server> {
+        self.progress.phase("starting the server");
         let program = match &self.options.server {
             Some(program) => program.clone(),
             None => env::current_exe()?.with_file_name("anser"),
         };
         let settings: Vec<String> =
             settings.iter().map(|setting| (*setting).to_owned()).chain(self.options.set.clone()).collect();
-        Server::start(&program, &self.folder(), &settings, &self.placement)
+        Server::start(&Start {
+            program: &program,
+            parent: &self.folder(),
+            settings: &settings,
+            layout,
+            placement: &self.placement,
+        })
     }
 
     /// A floor.
@@ -132,7 +170,24 @@ impl Lab {
         members: Members,
     ) -> anyhow::Result<Fleet> {
         let plan = self.plan(server.address(transport)?, transport, members);
-        Fleet::connect(&plan, "the server", &self.placement, &self.progress)
+        self.connect(server, &plan, "the server")
+    }
+
+    /// Connections to one of several comets; one process has `per_process` of them at most.
+    pub(crate) fn fleet_of_comet(
+        &self,
+        server: &Server,
+        comet: usize,
+        transport: Transport,
+        members: Members,
+        per_process: u64,
+    ) -> anyhow::Result<Fleet> {
+        let plan = self.plan(server.address_of(comet, transport)?, transport, members);
+        self.connect(server, &Plan { per_process, ..plan }, &format!("comet {comet}"))
+    }
+
+    fn connect(&self, server: &Server, plan: &Plan, name: &str) -> anyhow::Result<Fleet> {
+        Fleet::connect(plan, name, &self.placement, &self.progress)
             .map_err(|error| anyhow!("{error:#}\nThe server said:\n{}", server.said()))
     }
 
@@ -155,7 +210,8 @@ impl Lab {
     fn plan(&self, address: std::net::SocketAddr, transport: Transport, members: Members) -> Plan {
         let Members { first, count, rooms, user, appetite } = members;
         let window = self.options.window as usize;
-        Plan { address, transport, first, count, rooms, user, appetite, window, heartbeat: HEARTBEAT }
+        let (heartbeat, per_process) = (HEARTBEAT, PER_PROCESS);
+        Plan { address, transport, first, count, rooms, user, appetite, window, heartbeat, per_process }
     }
 }
 

@@ -7,28 +7,31 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use crate::cli::To;
 use crate::clock;
 use crate::http::{Client, Outcome};
 use crate::latency::Latency;
 use crate::receiver::dial;
-use crate::stamp::{KEY_STREAM, Stamp};
+use crate::stamp::{self, KEY_STREAM, Stamp};
 
 /// How long one message may be refused before the run is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Failures in a row after which the run is given up: something is wrong that is not load.
-const FAILURES: u32 = 50;
+pub(crate) const FAILURES: u32 = 50;
 
 /// Who gets the pushes of a poster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// Rooms 1 to `count`, in turn; this poster is their `stream`.
-    Rooms { count: u64, stream: u8 },
+    Rooms { count: u64, stream: u16 },
     /// The keys of `count` connections from `first` on, every `step`-th, in turn. No other poster may
     /// push to them.
     Keys { first: u64, count: u64, step: u64 },
     /// All connections of one user.
     User(u64),
+    /// Everyone. No poster to a room may go on beside it.
+    Everyone,
 }
 
 /// How fast a poster goes.
@@ -40,10 +43,20 @@ pub(crate) enum Pace {
     Full,
 }
 
+/// What a poster does when the server does not take a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// It comes back with it after the time told.
+    Patient,
+    /// It gives the push up and goes on to the next: what is offered does not go down when the server refuses.
+    Impatient,
+}
+
 /// A poster. Keeps its sequence numbers from run to run.
 #[derive(Debug)]
 pub(crate) struct Poster {
     target: Target,
+    pub(crate) manner: Manner,
     /// The next number for each room or key.
     next: Vec<u64>,
     turn: usize,
@@ -69,15 +82,32 @@ pub(crate) struct Posted {
 }
 
 impl Poster {
+    /// As many posters of messages of `body` bytes as there are `callers`, each with a stream of its own, for
+    /// connections numbered from 0 to `connections`: each caller has some of the keys, or all have one room.
+    pub(crate) fn for_callers(to: To, callers: u64, connections: u64, body: usize) -> Vec<Self> {
+        let target = |caller: u64| match to {
+            To::Keys => Target::Keys { first: caller, count: connections - caller, step: callers },
+            To::Room => Target::Rooms { count: 1, stream: stamp::of_room(caller as u16) },
+        };
+        (0..callers).map(|caller| Self::new(target(caller), body)).collect()
+    }
+
     /// A poster of messages of `body` bytes.
     pub(crate) fn new(target: Target, body: usize) -> Self {
         let streams = match target {
             Target::Rooms { count, .. } => count,
             Target::Keys { count, step, .. } => count.div_ceil(step),
-            Target::User(_) => 1,
+            Target::User(_) | Target::Everyone => 1,
         };
         let body = vec![b'.'; body];
-        Self { target, next: vec![0; streams as usize], turn: 0, body, path: String::new() }
+        Self {
+            target,
+            manner: Manner::Patient,
+            next: vec![0; streams as usize],
+            turn: 0,
+            body,
+            path: String::new(),
+        }
     }
 
     /// How many messages were accepted for the room or key that is next.
@@ -85,11 +115,24 @@ impl Poster {
         self.next[self.turn]
     }
 
+    /// The path and body of the next message, which was due at `at`.
+    pub(crate) fn message(&mut self, at: u64) -> (&str, &[u8]) {
+        self.prepare(at);
+        (&self.path, &self.body)
+    }
+
+    /// The message was accepted: on to the next room or key.
+    pub(crate) fn accepted(&mut self) {
+        self.next[self.turn] += 1;
+        self.turn = (self.turn + 1) % self.next.len();
+    }
+
     fn prepare(&mut self, at: u64) {
         let (target, turn) = (self.target, self.turn as u64);
         let stream = match target {
             Target::Rooms { stream, .. } => stream,
             Target::Keys { .. } | Target::User(_) => KEY_STREAM,
+            Target::Everyone => 0,
         };
         Stamp { stream, seq: self.next[self.turn], at }.write(&mut self.body);
         self.path.clear();
@@ -102,11 +145,12 @@ impl Poster {
                 write!(self.path, "/goim/push/keys?operation=1001&keys={key}")
             }
             Target::User(user) => write!(self.path, "/goim/push/mids?operation=1002&mids={user}"),
+            Target::Everyone => write!(self.path, "/goim/push/all?operation=1000&speed=0"),
         };
         written.expect("a string takes all");
     }
 
-    /// Posts the next message, which was due at `at`, until it is accepted.
+    /// Posts the next message, which was due at `at`, until it is accepted; when impatient, once.
     pub(crate) fn post(&mut self, api: &mut Client, at: u64, posted: &mut Posted) -> anyhow::Result<()> {
         self.prepare(at);
         let mut failures = 0;
@@ -115,11 +159,18 @@ impl Poster {
                 Outcome::Accepted => break,
                 Outcome::Refused(retry) => {
                     posted.refused += 1;
+                    if self.manner == Manner::Impatient {
+                        return Ok(());
+                    }
                     clock::sleep(retry);
                 }
                 Outcome::Failed(reason) => {
                     posted.failed += 1;
                     failures += 1;
+                    if self.manner == Manner::Impatient {
+                        posted.failure.get_or_insert(reason);
+                        return Ok(());
+                    }
                     if failures == FAILURES {
                         bail!("{failures} pushes in a row failed, the last one with {reason}");
                     }
@@ -133,8 +184,7 @@ impl Poster {
         }
         posted.accepted += 1;
         posted.answered.record(clock::now() - at);
-        self.next[self.turn] += 1;
-        self.turn = (self.turn + 1) % self.next.len();
+        self.accepted();
         Ok(())
     }
 
@@ -161,7 +211,7 @@ impl Poster {
 
 impl Pace {
     /// Time between two messages, in ns.
-    fn interval(self) -> u64 {
+    pub(crate) fn interval(self) -> u64 {
         match self {
             Self::Rate(rate) => (1e9 / rate) as u64,
             Self::Full => 0,
@@ -170,6 +220,11 @@ impl Pace {
 }
 
 impl Posted {
+    /// Pushes that were offered, counted again when they came back.
+    pub(crate) fn offered(&self) -> u64 {
+        self.accepted + self.refused + self.failed
+    }
+
     /// The sum of what several posters did at the same time.
     pub(crate) fn sum<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
         all.into_iter().fold(Self::default(), |mut sum, posted| {
@@ -212,16 +267,36 @@ mod tests {
     use super::*;
 
     #[test]
+    fn callers_share_no_key_and_no_stream() {
+        let mut keys = Vec::new();
+        for mut poster in Poster::for_callers(To::Keys, 3, 8, 44) {
+            for _ in 0..poster.next.len() {
+                keys.push(poster.message(0).0.to_owned());
+                poster.accepted();
+            }
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), 8);
+        let mut streams: Vec<u16> = Poster::for_callers(To::Room, 20, 8, 44)
+            .iter_mut()
+            .filter_map(|poster| Stamp::read(poster.message(0).1))
+            .map(|stamp| stamp.stream)
+            .collect();
+        streams.dedup();
+        assert_eq!(streams.len(), 20);
+    }
+
+    #[test]
     fn each_room_and_key_has_its_own_sequence() {
-        let check = |target, expected: &[(&str, u8, u64)]| {
+        let check = |target, expected: &[(&str, u16, u64)]| {
             let mut poster = Poster::new(target, 44);
             for (path, stream, seq) in expected {
                 poster.prepare(7);
                 assert!(poster.path.ends_with(path), "{} {path}", poster.path);
                 let stamp = Stamp { stream: *stream, seq: *seq, at: 7 };
                 assert_eq!(Stamp::read(&poster.body), Some(stamp));
-                poster.next[poster.turn] += 1;
-                poster.turn = (poster.turn + 1) % poster.next.len();
+                poster.accepted();
             }
         };
         check(
@@ -231,5 +306,6 @@ mod tests {
         let keys = Target::Keys { first: 10, count: 3, step: 2 };
         check(keys, &[("00000000000a", 7, 0), ("00000000000c", 7, 0), ("00000000000a", 7, 1)]);
         check(Target::User(9), &[("/goim/push/mids?operation=1002&mids=9", 7, 0)]);
+        check(Target::Everyone, &[("/goim/push/all?operation=1000&speed=0", 0, 0), ("speed=0", 0, 1)]);
     }
 }

@@ -3,16 +3,18 @@
 //! One parent process orchestrates (and pushes); the receiving fleet and the floor are helper
 //! processes, which are this program again under a hidden command. In reading order: [`cli`], [`lab`],
 //! the modules in [`command`]; then what they use: [`server`], [`fleet`] and [`receiver`] (the parent's
-//! end and the helper's), [`floor`], [`load`] and [`http`], and [`report`].
+//! end and the helper's), [`floor`] and [`disk`], [`load`], [`callers`] and [`http`], and [`report`].
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table")]
 
 mod calibrate;
+mod callers;
 mod calls;
 mod cli;
 mod clock;
 mod command;
 mod control;
+mod disk;
 mod fleet;
 mod floor;
 mod helper;
@@ -20,11 +22,13 @@ mod http;
 mod lab;
 mod latency;
 mod load;
+mod metrics;
 mod placement;
 mod procfs;
 mod progress;
 mod receiver;
 mod report;
+mod sampler;
 mod sequence;
 mod server;
 mod stamp;
@@ -63,6 +67,22 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Latency { options } => measure(options, command::latency::run),
         Command::Slow { options, never, byte } => {
             measure(options, |lab| command::slow::run(lab, never, byte))
+        }
+        Command::Accept { options, callers, to } => {
+            measure(options, |lab| command::accept::run(lab, callers, to))
+        }
+        Command::Lone { options } => measure(options, command::lone::run),
+        Command::Burst { options, callers, crowd, to, times } => {
+            measure(options, |lab| command::burst::run(lab, [callers, crowd], to, times))
+        }
+        Command::Stopped { options, comets } => {
+            measure(options, |lab| command::stopped::run(lab, comets as usize))
+        }
+        Command::Threads { options, callers, rates } => {
+            measure(options, |lab| command::threads::run(lab, callers, &rates))
+        }
+        Command::Million { options, comets, reserve } => {
+            measure(options, |lab| command::million::run(lab, comets as usize, reserve << 20))
         }
         Command::Fleet => receiver::run(),
         Command::Exec { command } => server::exec(&command),

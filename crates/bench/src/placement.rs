@@ -77,6 +77,11 @@ fn set(cpus: &[usize]) -> CpuSet {
     set
 }
 
+/// How many files a process may open here; `None` when there is no limit.
+pub(crate) fn file_limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum
+}
+
 /// Lets this process and those that it starts open as many files as the system allows, and fails when
 /// that is less than `need`.
 pub(crate) fn open_files(need: u64) -> anyhow::Result<()> {

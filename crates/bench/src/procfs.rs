@@ -58,6 +58,48 @@ fn parse_memory(text: &str, resident: &str, anonymous: &str) -> Option<Memory> {
     Some(Memory { resident: field(resident)?, anonymous: field(anonymous)? })
 }
 
+/// What is read of a process often, and so cheaply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// Resident memory, in bytes; may be off by some hundred kB.
+    pub(crate) resident: u64,
+    pub(crate) threads: u64,
+}
+
+/// `/proc/PID/status`. `None` when the process is gone, or not ours to see.
+pub(crate) fn status(pid: u32) -> Option<Status> {
+    parse_status(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+}
+
+fn parse_status(text: &str) -> Option<Status> {
+    let field = |name| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let resident: u64 = field("VmRSS:")?.strip_suffix("kB")?.trim().parse().ok()?;
+    Some(Status { resident: resident << 10, threads: field("Threads:")?.parse().ok()? })
+}
+
+/// Memory of the whole machine, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Machine {
+    /// What can be had without taking it from somebody.
+    pub(crate) available: u64,
+    /// The kernel's own objects that nobody can take from it, sockets among them.
+    pub(crate) unreclaimable: u64,
+}
+
+/// `/proc/meminfo`. `None` where it cannot be read.
+pub(crate) fn machine() -> Option<Machine> {
+    parse_machine(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn parse_machine(text: &str) -> Option<Machine> {
+    let field = |name| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kilobytes << 10)
+    };
+    Some(Machine { available: field("MemAvailable:")?, unreclaimable: field("SUnreclaim:")? })
+}
+
 /// The kernel's share, of all processes in this network namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sockets {
@@ -109,6 +151,11 @@ pub(crate) fn perf_events(pid: u32) -> usize {
     links.filter(|link| link.to_string_lossy().contains("perf_event")).count()
 }
 
+/// How many files all processes together may have open.
+pub(crate) fn most_files() -> Option<u64> {
+    fs::read_to_string("/proc/sys/fs/file-max").ok()?.trim().parse().ok()
+}
+
 /// The kernel's version.
 pub(crate) fn kernel() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(|_| "unknown".into(), |v| v.trim().into())
@@ -136,6 +183,17 @@ mod tests {
         assert_eq!(parse_memory(status, "VmRSS:", "RssAnon:"), Some(expected));
         assert_eq!(parse_memory("", "VmRSS:", "RssAnon:"), None);
         assert!(memory(std::process::id()).unwrap().resident > 0);
+    }
+
+    #[test]
+    fn status_and_machine() {
+        let status = "Name:\tanser\nVmHWM:\t 4096 kB\nVmRSS:\t 2048 kB\nThreads:\t7\n";
+        assert_eq!(parse_status(status), Some(Status { resident: 2 << 20, threads: 7 }));
+        assert_eq!(parse_status(""), None);
+        assert!(self::status(std::process::id()).is_some_and(|status| status.threads > 0));
+        let text = "MemTotal: 9 kB\nMemAvailable:  2048 kB\nSUnreclaim: 3 kB\n";
+        assert_eq!(parse_machine(text), Some(Machine { available: 2 << 20, unreclaimable: 3 << 10 }));
+        assert!(machine().is_some());
     }
 
     #[test]

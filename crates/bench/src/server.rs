@@ -1,31 +1,34 @@
-//! The server under test: a child of this process, or one that already runs.
+//! The server under test: children of this process, or one that already runs.
 
-use std::collections::hash_map::RandomState;
-use std::env;
+mod role;
+
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::hash::BuildHasher;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use anyhow::{Context, ensure};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use tempfile::TempDir;
 
+use self::role::Role;
 use crate::clock;
 use crate::control::Transport;
-use crate::helper::reap;
 use crate::http::Client;
-use crate::placement::{Placement, Side};
+use crate::metrics::Scrape;
+use crate::placement::Placement;
 use crate::procfs::{self, Memory};
 
 /// How long a server may take until it is ready.
 const START: Duration = Duration::from_secs(10);
+
+/// How long all its processes may take to end.
+const END: Duration = Duration::from_secs(2);
 
 /// Addresses and processes of a server that already runs: `tcp=HOST:PORT,ws=HOST:PORT,http=HOST:PORT,pid=PID`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,17 +65,40 @@ impl FromStr for Target {
     }
 }
 
+/// Which processes a server has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// One, with all roles.
+    #[default]
+    Together,
+    /// One for logic, one for the job, and so many comets.
+    Apart { comets: usize },
+}
+
+/// What a server is started with.
+#[derive(Debug)]
+pub(crate) struct Start<'a> {
+    pub(crate) program: &'a Path,
+    /// Its data goes to a new folder in here.
+    pub(crate) parent: &'a Path,
+    /// Settings of every process, as `--set` takes them.
+    pub(crate) settings: &'a [String],
+    pub(crate) layout: Layout,
+    pub(crate) placement: &'a Placement,
+}
+
 /// A server that takes clients and pushes.
 #[derive(Debug)]
 pub(crate) struct Server {
+    /// That of the first comet, where there are several.
     target: Target,
     /// The push API.
     pub(crate) http: SocketAddr,
-    child: Option<Child>,
-    log: PathBuf,
-    /// From exec to the first 200 of /readyz.
+    /// None, when it ran already.
+    roles: Vec<Role>,
+    /// From exec to the first 200 of /readyz; of one process only.
     pub(crate) ready_in: Option<Duration>,
-    /// Data and log, removed at the end.
+    /// Data and logs, removed at the end.
     _folder: Option<TempDir>,
 }
 
@@ -81,92 +107,64 @@ impl Server {
     pub(crate) fn attach(target: &Target) -> anyhow::Result<Self> {
         let http = target.http.context("--target without http=HOST:PORT")?;
         Client::connect(http)?;
-        Ok(Self {
-            target: target.clone(),
-            http,
-            child: None,
-            log: PathBuf::new(),
-            ready_in: None,
-            _folder: None,
-        })
+        Ok(Self { target: target.clone(), http, roles: Vec::new(), ready_in: None, _folder: None })
     }
 
-    /// Starts `program up` on free ports with its data in a new folder below `parent`.
-    pub(crate) fn start(
-        program: &Path,
-        parent: &Path,
-        settings: &[String],
-        placement: &Placement,
-    ) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("anser-bench-").tempdir_in(parent)?;
-        let log = folder.path().join("log");
-        let [tcp, websocket, http] = free_ports()?;
+    /// Starts the processes on free ports, and waits until they know each other.
+    pub(crate) fn start(start: &Start<'_>) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("anser-bench-").tempdir_in(start.parent)?;
         ensure!(
-            program.exists(),
+            start.program.exists(),
             "there is no {}: build it (`cargo build --release -p anser-server`), or name it with --server",
-            program.display()
+            start.program.display()
         );
-        let mut command = Command::new(env::current_exe()?);
-        command.arg("exec").arg(program).arg("up").arg("--data").arg(folder.path().join("data"));
-        let addresses = [
-            format!("comet.tcp=[\"{tcp}\"]"),
-            format!("comet.websocket=[\"{websocket}\"]"),
-            format!("http.bind=\"{http}\""),
-            "cluster.comet_bind=[]".to_owned(),
-            "cluster.logic_bind=[]".to_owned(),
-            // It measures pushes, and goim asks for no key.
-            "http.require_key=false".to_owned(),
-        ];
-        for setting in addresses.iter().chain(settings) {
-            command.arg("--set").arg(setting);
+        let plans = role::plan(start.layout, folder.path())?;
+        let first = plans.iter().find(|plan| plan.tcp.is_some()).context("no comet")?;
+        let api = plans.iter().find(|plan| plan.takes_pushes()).context("no logic")?;
+        let http = api.http;
+        let mut target =
+            Target { tcp: first.tcp, websocket: first.websocket, http: Some(http), pids: vec![] };
+        let mut roles = Vec::new();
+        for plan in plans {
+            roles.push(Role::start(plan, start, folder.path())?);
         }
-        let output = File::create(&log)?;
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let child = placement.spawn(Side::Server, &mut command).with_context(|| {
-            format!(
-                "build it (`cargo build --release -p anser-server`) or name it with --server; {command:?}"
-            )
-        })?;
-        let target =
-            Target { tcp: Some(tcp), websocket: Some(websocket), http: Some(http), pids: vec![child.id()] };
-        let mut server =
-            Self { target, http, child: Some(child), log, ready_in: None, _folder: Some(folder) };
-        server.wait()?;
+        target.pids = roles.iter().map(Role::pid).collect();
+        let mut server = Self { target, http, roles, ready_in: None, _folder: Some(folder) };
+        server.wait(start.layout)?;
         Ok(server)
     }
 
-    fn wait(&mut self) -> anyhow::Result<()> {
+    fn wait(&mut self, layout: Layout) -> anyhow::Result<()> {
+        // Many processes share the processors while they start.
+        let limit = START + START / 10 * self.roles.len() as u32;
         let begun = Instant::now();
+        for role in &mut self.roles {
+            self.ready_in = role.wait(begun, limit)?;
+        }
+        let Layout::Apart { comets } = layout else { return Ok(()) };
+        self.ready_in = None;
         loop {
-            // Refused connections are what is expected before it listens.
-            let answer = Client::connect(self.http).and_then(|mut client| client.get("/readyz"));
-            if answer.is_ok_and(|answer| answer.status == 200) {
-                let ready = clock::now();
-                self.ready_in = self.executed_at().map(|at| Duration::from_nanos(ready - at));
+            let scrape = self.scrape()?;
+            let known = scrape.sum("anser_logic_comets").unwrap_or(0.0);
+            let up = scrape.sum("anser_job_lane_up").unwrap_or(0.0);
+            if known.min(up) >= comets as f64 {
                 return Ok(());
             }
-            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-                bail!("the server ended with {status} before it was ready; it said:\n{}", self.said());
-            }
-            if begun.elapsed() > START {
-                bail!("the server was not ready within {START:?}; it said:\n{}", self.said());
-            }
-            clock::sleep(Duration::from_millis(1));
+            ensure!(
+                begun.elapsed() < limit + START,
+                "of {comets} comets logic knows {known} and the job reaches {up} after {:?}; they said:\n{}",
+                begun.elapsed(),
+                self.said()
+            );
+            clock::sleep(Duration::from_millis(20));
         }
     }
 
-    /// When [`exec`] gave way to the server: the first line of the log.
-    fn executed_at(&self) -> Option<u64> {
-        let log = fs::read_to_string(&self.log).ok()?;
-        log.lines().next()?.strip_prefix(EXEC)?.parse().ok()
-    }
-
-    /// The end of what the server wrote.
+    /// The end of what its processes wrote.
     pub(crate) fn said(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
+        let lines = if self.roles.len() > 1 { 10 } else { 40 };
+        let said = self.roles.iter().map(|role| role.said(lines));
+        said.collect::<Vec<_>>().join("\n")
     }
 
     /// Where clients connect.
@@ -177,28 +175,71 @@ impl Server {
         }
     }
 
+    /// Where clients of one of several comets connect.
+    pub(crate) fn address_of(&self, comet: usize, transport: Transport) -> anyhow::Result<SocketAddr> {
+        let role = self.comets().nth(comet).with_context(|| format!("there is no comet {comet}"))?;
+        role.address(transport).with_context(|| format!("comet {comet} has no {transport}"))
+    }
+
+    fn comets(&self) -> impl Iterator<Item = &Role> {
+        self.roles.iter().filter(|role| role.address(Transport::Tcp).is_some())
+    }
+
     /// Every process of the server; none when --target did not name them.
     pub(crate) fn pids(&self) -> &[u32] {
         &self.target.pids
     }
 
+    /// The processes by the name of their role, without the number of a comet.
+    pub(crate) fn pids_by_role(&self) -> BTreeMap<&str, Vec<u32>> {
+        let mut pids = BTreeMap::<&str, Vec<u32>>::new();
+        for role in &self.roles {
+            pids.entry(role.kind()).or_default().push(role.pid());
+        }
+        pids
+    }
+
     /// Memory of all its processes.
     pub(crate) fn memory(&self) -> Option<Memory> {
-        let each = self.pids().iter().map(|pid| procfs::memory(*pid)).collect::<Option<Vec<_>>>()?;
-        each.into_iter()
-            .reduce(|a, b| Memory { resident: a.resident + b.resident, anonymous: a.anonymous + b.anonymous })
+        memory(self.pids())
     }
+
+    /// The metrics of all its processes, but for those that are stopped.
+    pub(crate) fn scrape(&self) -> anyhow::Result<Scrape> {
+        match &self.roles[..] {
+            [] => Scrape::of([self.http]),
+            roles => Scrape::of(roles.iter().filter(|role| !role.is_stopped()).map(Role::http)),
+        }
+    }
+
+    /// Stops a comet in the midst of whatever it does, as SIGSTOP does, or lets it go on.
+    pub(crate) fn stop_comet(&mut self, comet: usize, stop: bool) -> anyhow::Result<()> {
+        let mut comets = self.roles.iter_mut().filter(|role| role.address(Transport::Tcp).is_some());
+        comets.nth(comet).with_context(|| format!("there is no comet {comet}"))?.stop(stop)
+    }
+
+    /// Fails when a process has ended by itself.
+    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+        self.roles.iter_mut().try_for_each(Role::check)
+    }
+}
+
+/// Memory of some processes; `None` when there is none, or one of them cannot be looked at.
+pub(crate) fn memory(pids: &[u32]) -> Option<Memory> {
+    let each = pids.iter().map(|pid| procfs::memory(*pid)).collect::<Option<Vec<_>>>()?;
+    each.into_iter()
+        .reduce(|a, b| Memory { resident: a.resident + b.resident, anonymous: a.anonymous + b.anonymous })
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            if let Some(pid) = Pid::from_raw(child.id() as i32) {
-                // It may have ended by itself.
-                let _ = kill_process(pid, Signal::TERM);
-            }
-            // Nobody waits for a drain here.
-            reap(child, Duration::from_secs(2));
+        // All are told before the first is waited for; nobody waits for a drain here.
+        for role in &mut self.roles {
+            role.tell_to_end();
+        }
+        let ends = Instant::now() + END;
+        for role in &mut self.roles {
+            role.reap(ends.saturating_duration_since(Instant::now()));
         }
     }
 }
@@ -207,29 +248,14 @@ impl Drop for Server {
 const EXEC: &str = "exec at ";
 
 /// Becomes the server. Asks the kernel first to end it with its parent, so that a benchmark that is killed
-/// leaves no server behind; only a process itself can ask for that.
+/// leaves no server behind; only a process itself can ask for that. By SIGKILL, as one that is stopped takes no
+/// other signal.
 pub(crate) fn exec(command: &[OsString]) -> anyhow::Result<()> {
-    set_parent_process_death_signal(Some(Signal::TERM))?;
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     let (program, arguments) = command.split_first().context("no program")?;
     writeln!(io::stdout(), "{EXEC}{}", clock::now())?;
     let error = Command::new(program).args(arguments).exec();
     Err(error).with_context(|| format!("cannot execute {}", program.display()))
-}
-
-/// Three ports that were free a moment ago, below the range from which the kernel takes ports for
-/// connections: there a client of somebody else would soon have one of them. All are held before one is
-/// let go, so they differ.
-fn free_ports() -> anyhow::Result<[SocketAddr; 3]> {
-    let random = RandomState::new();
-    let mut held = Vec::new();
-    for attempt in 0..1000 {
-        let port = 10_000 + (random.hash_one(attempt) % 20_000) as u16;
-        held.extend(TcpListener::bind(("127.0.0.1", port)));
-        if let [a, b, c] = &held[..] {
-            return Ok([a.local_addr()?, b.local_addr()?, c.local_addr()?]);
-        }
-    }
-    bail!("no free port between 10000 and 30000: see what listens there (`ss -ltn`)")
 }
 
 #[cfg(test)]
@@ -246,11 +272,5 @@ mod tests {
         for text in ["", "tcp=127.0.0.1:1", "http=127.0.0.1:1,pid=x", "ftp=127.0.0.1:1", "http"] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn ports_differ() {
-        let [a, b, c] = free_ports().unwrap();
-        assert!(a != b && b != c && a != c);
     }
 }

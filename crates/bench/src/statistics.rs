@@ -51,6 +51,11 @@ impl Pairs {
         Spread::of(self.pairs.iter().map(|pair| pair.1))
     }
 
+    /// Of B - A in each turn.
+    pub(crate) fn difference(&self) -> Option<Spread> {
+        Spread::of(self.pairs.iter().map(|pair| pair.1 - pair.0))
+    }
+
     /// Of B / A in each turn, which cancels what a neighbour on the machine did to both.
     pub(crate) fn ratio(&self) -> Option<Spread> {
         Spread::of(self.pairs.iter().filter(|pair| pair.0 > 0.0).map(|pair| pair.1 / pair.0))
@@ -80,6 +85,7 @@ mod tests {
             pairs.push(a, b);
         }
         assert_eq!(pairs.ratio(), Some(Spread { median: 2.0, low: 2.0, high: 3.0 }));
+        assert_eq!(pairs.difference().map(|d| (d.low, d.high)), Some((1.0, 200.0)));
         assert_eq!(pairs.a().map(|a| a.median), Some(5.5));
         assert_eq!(pairs.b().map(|b| b.high), Some(300.0));
     }

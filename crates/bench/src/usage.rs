@@ -3,6 +3,7 @@
 use std::process;
 use std::time::Duration;
 
+use crate::server::Server;
 use crate::{clock, procfs};
 
 /// CPU time of each party up to a moment.
@@ -76,6 +77,32 @@ impl Usage {
             fleets: self.fleets + other.fleets,
             generator: self.generator + other.generator,
         }
+    }
+}
+
+/// CPU time of each kind of process up to a moment, for servers whose roles are apart.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ByRole(Vec<(String, Vec<u32>, Duration)>);
+
+impl ByRole {
+    /// The times now. Nothing when there is one kind only: that is the whole server.
+    pub(crate) fn now(server: &Server) -> Self {
+        let roles = server.pids_by_role();
+        if roles.len() < 2 {
+            return Self::default();
+        }
+        let time = |pids: &[u32]| pids.iter().filter_map(|pid| procfs::cpu(*pid)).sum();
+        let rows = roles.into_iter().map(|(role, pids)| (role.to_owned(), pids.clone(), time(&pids)));
+        Self(rows.collect())
+    }
+
+    /// Seconds that each has used since.
+    pub(crate) fn until_now(&self) -> Vec<(String, f64)> {
+        let used = self.0.iter().map(|(role, pids, before)| {
+            let now: Duration = pids.iter().filter_map(|pid| procfs::cpu(*pid)).sum();
+            (role.clone(), now.saturating_sub(*before).as_secs_f64())
+        });
+        used.collect()
     }
 }
 

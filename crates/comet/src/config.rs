@@ -22,8 +22,9 @@ settings! {
         weight: u32 = 10,
         /// Whether the node balancer sends no new clients here.
         offline: bool = false,
-        /// How often it tells logic how many clients and rooms it has. At least 100ms.
-        renew: Span = Span::secs(10),
+        /// How often it tells logic how many clients and rooms it has. A logic that was started again knows
+        /// who is connected after that time. At least 100ms.
+        renew: Span = Span::secs(2),
         /// Addresses for clients over TCP. An empty list switches TCP off.
         tcp: Vec<SocketAddr> = vec![([127, 0, 0, 1], 3101).into()],
         /// Addresses for clients over WebSocket, at the path /sub. An empty list switches it off.

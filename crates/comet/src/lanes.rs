@@ -57,6 +57,8 @@ struct State {
     /// Keys that were not here, kept until nothing will come for their positions again: a job that has
     /// started anew is told them again.
     absent: Vec<(Position, Key)>,
+    /// None of them is below this position.
+    absent_from: Position,
     /// The last report's number, and how many of `absent` have been told by it, and before it.
     number: u64,
     told: usize,
@@ -79,6 +81,9 @@ impl Ticket {
     /// A key is not here.
     pub(crate) fn absent(&self, key: &Key) {
         let mut state = self.lane.state();
+        if state.absent.is_empty() || self.position < state.absent_from {
+            state.absent_from = self.position;
+        }
         state.absent.push((self.position, key.clone()));
         state.changed = true;
         drop(state);
@@ -187,11 +192,12 @@ impl State {
         if self.missing.first().is_some_and(|first| *first < done) {
             self.missing = self.missing.split_off(&done);
         }
-        if self.absent.iter().any(|(position, _)| *position < done) {
+        if !self.absent.is_empty() && self.absent_from < done {
             let gone = |at: usize| self.absent[..at].iter().filter(|(position, _)| *position < done).count();
             (self.told, self.told_before) =
                 (self.told - gone(self.told), self.told_before - gone(self.told_before));
             self.absent.retain(|(position, _)| *position >= done);
+            self.absent_from = self.absent.iter().map(|(position, _)| *position).min().unwrap_or(done);
         }
         while self.late.first().is_some_and(|(first, _)| *first < done) {
             self.late.pop_first();

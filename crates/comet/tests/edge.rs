@@ -8,6 +8,7 @@ mod edge {
     mod fixture;
     mod flow;
     mod foreign;
+    mod lanes;
     mod limits;
     mod login;
     mod overflow;

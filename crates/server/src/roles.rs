@@ -149,7 +149,7 @@ impl Server {
         addresses.grpc = grpc.addresses();
 
         let mut parts = Parts { config: &config, secret: &secret, registry: Registry::default() };
-        let logic = roles.has_logic().then(|| parts.logic(auth, roles)).transpose()?;
+        let logic = roles.has_logic().then(|| parts.logic(auth, roles));
         let comet = bound.map(|bound| parts.comet(bound, logic.clone())).transpose()?;
         let job =
             if roles.has_job() { Some(parts.job(data, comet.clone(), logic.clone()).await?) } else { None };
@@ -206,7 +206,7 @@ impl Parts<'_> {
         self.config.cluster.link(address, self.secret)
     }
 
-    fn logic(&mut self, auth: Authenticator, roles: Roles) -> Result<Arc<Logic>, Failure> {
+    fn logic(&mut self, auth: Authenticator, roles: Roles) -> Arc<Logic> {
         let logic = Arc::new(Logic::new(self.config.logic.clone(), self.config.comet.room_name, auth));
         if roles == Roles::Logic {
             let members = self.config.cluster.members().unwrap_or_default();
@@ -216,7 +216,7 @@ impl Parts<'_> {
             logic.expect(members.into_iter().map(|member| member.name).collect());
         }
         logic.register(&mut self.registry);
-        Ok(logic)
+        logic
     }
 
     fn comet(&mut self, bound: anser_comet::Bound, logic: Option<Arc<Logic>>) -> Result<Arc<Comet>, Failure> {
@@ -227,6 +227,23 @@ impl Parts<'_> {
         let comet = Arc::new(bound.start(logic, Handle::current()).map_err(start_failure)?);
         comet.register(&mut self.registry);
         Ok(comet)
+    }
+
+    /// The ways to the comets of the cluster.
+    fn routes(&self) -> Result<Vec<Route>, Failure> {
+        let members = self.config.cluster.members().unwrap_or_default();
+        if members.is_empty() {
+            return Err(Failure::new(
+                Exit::Config,
+                "cluster.comets names no comet, so the job would bring pushes nowhere",
+                "write them as [\"name=grpc://host:port\"]",
+            ));
+        }
+        let route = |member: crate::cluster::Member| {
+            let link = self.link(&member.address)?;
+            Ok(Route { name: member.name, comet: Arc::new(RemoteComet::new(link)), local: false })
+        };
+        members.into_iter().map(route).collect()
     }
 
     async fn job(
@@ -243,21 +260,7 @@ impl Parts<'_> {
         };
         let routes = match comet {
             Some(comet) => vec![Route { name: comet.name(), comet, local: true }],
-            None => {
-                let members = self.config.cluster.members().unwrap_or_default();
-                if members.is_empty() {
-                    return Err(Failure::new(
-                        Exit::Config,
-                        "cluster.comets names no comet, so the job would bring pushes nowhere",
-                        "write them as [\"name=grpc://host:port\"]",
-                    ));
-                }
-                let route = |member: crate::cluster::Member| {
-                    let link = self.link(&member.address)?;
-                    Ok(Route { name: member.name, comet: Arc::new(RemoteComet::new(link)), local: false })
-                };
-                members.into_iter().map(route).collect::<Result<_, Failure>>()?
-            }
+            None => self.routes()?,
         };
         let config = self.config.job.clone();
         // Reading the log back may take a while.

@@ -206,7 +206,7 @@ fn push_sends_the_key() {
     }
     for (env, more, code, said) in [
         (&[][..], &["--key-file", "open"][..], 78, "anser: open can be read or written by others"),
-        (&[], &["--key-file", "none"], 78, "anser: the push API key none cannot be read"),
+        (&[], &["--key-file", "none"], 78, "anser: the secret none cannot be read"),
         (&[("ANSER_KEY", "short")], &[], 64, "anser: ANSER_KEY: the key has 5 characters, at least 20"),
     ] {
         let output = anser(folder.path(), env, &[&["push", "all", "x"], more].concat());

@@ -66,10 +66,10 @@ fn a_good_folder() {
     fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
     let (report, code) = report(&Process::run(&arguments(folder.path(), &FREE)));
     assert_eq!(code, 0, "{report:#}");
-    found(&report, "configuration", "ok", "no file; 3 keys are set");
+    found(&report, "configuration", "ok", "no file; 5 keys are set");
     found(&report, "data folder", "ok", "mode 0700), not in use");
     found(&report, "server", "ok", "none runs here");
-    assert_eq!(findings(&report, "ports").len(), 3);
+    assert_eq!(findings(&report, "ports").len(), 5);
     assert!(findings(&report, "disk")[0].1.starts_with("an append is durable after"), "{report:#}");
     all_have_remedies(&report);
     let promises = report["promises"].as_array().unwrap();
@@ -138,7 +138,7 @@ fn a_taken_port() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("comet.tcp={}", holder.local_addr().unwrap());
     let folder = tempfile::tempdir().unwrap();
-    let settings = [&taken, FREE[1], FREE[2]];
+    let settings = [&taken, FREE[1], FREE[2], FREE[3], FREE[4]];
     let (told, code) = report(&Process::run(&arguments(folder.path(), &settings)));
     assert_eq!(code, 69, "{told:#}");
     found(&told, "ports", "problem", "(Address already in use)");
@@ -146,7 +146,7 @@ fn a_taken_port() {
     // The same for the API, where a server is looked for.
     let api = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("http.bind={}", api.local_addr().unwrap());
-    let settings = [FREE[0], FREE[1], &taken];
+    let settings = [FREE[0], FREE[1], &taken, FREE[3], FREE[4]];
     let (told, code) = report(&Process::run(&arguments(folder.path(), &settings)));
     assert_eq!(code, 69, "{told:#}");
     found(&told, "ports", "problem", &taken.replace('=', " = "));
@@ -188,6 +188,8 @@ fn a_running_server() {
         format!("comet.tcp={}", cluster.tcp()),
         format!("comet.websocket={}", cluster.websocket()),
         format!("http.bind={}", cluster.http()),
+        FREE[3].to_owned(),
+        FREE[4].to_owned(),
     ];
     let _client = cluster.login(anser_e2e::Transport::Tcp, "{}");
     let (told, code) = report(&Process::run(&arguments(&data, &settings)));
@@ -198,7 +200,7 @@ fn a_running_server() {
     found(&told, "server", "ok", &runs);
     found(&told, "data folder", "ok", &format!("in use by process {pid}"));
     found(&told, "open files", "ok", &format!("(process {pid}) may open 3000"));
-    assert_eq!(findings(&told, "ports").iter().filter(|(level, _)| *level == "ok").count(), 3, "{told:#}");
+    assert_eq!(findings(&told, "ports").iter().filter(|(level, _)| *level == "ok").count(), 5, "{told:#}");
     all_have_remedies(&told);
 
     let (elsewhere, code) = report(&Process::run(&arguments(&data, &FREE)));

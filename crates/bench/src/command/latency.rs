@@ -1,40 +1,53 @@
 //! `latency`: from the push API to the client, at a gentle rate.
 
-use super::{cpu, delivery};
+use super::{cpu, cpu_by_role, delivery, quantile};
+use crate::cli::To;
 use crate::control::Transport;
 use crate::lab::{Lab, Members, parties};
 use crate::latency::Latency;
-use crate::load::{self, Pace, Poster, Target};
+use crate::load::{self, Pace, Posted, Poster};
 use crate::stamp::KEY_STREAM;
 use crate::statistics::Pairs;
-use crate::usage::Usage;
+use crate::usage::{ByRole, Usage};
+
+/// Pushes a second of one poster, above which there are several: each waits for the answer to one before it
+/// goes on to the next, and an answer may take as long as the disk.
+const EACH: f64 = 400.0;
+
+/// Most posters.
+const POSTERS: u64 = 64;
 
 /// Measures each size on each transport.
 pub(crate) fn run(lab: &mut Lab) -> anyhow::Result<()> {
+    let rate = lab.rate(100.0);
+    let posters = if rate > EACH { ((rate / EACH * 4.0) as u64).min(POSTERS) } else { 1 };
     for transport in lab.options.transport.clone() {
         for size in lab.sizes(&[1, 1000]) {
-            lab.report.section = match size {
-                1 => format!("one client, {transport}"),
-                _ => format!("room of {size}, {transport}"),
+            let whom = match (size, posters) {
+                (1, 1) => "one client".to_owned(),
+                (1, _) => format!("{posters} clients"),
+                _ => format!("room of {size}"),
             };
-            measure(lab, transport, size)?;
+            lab.report.section = format!("{whom} at {rate}/s, {transport}{}", lab.roles());
+            measure(lab, transport, size, posters)?;
         }
     }
     Ok(())
 }
 
-fn measure(lab: &mut Lab, transport: Transport, size: u64) -> anyhow::Result<()> {
+fn measure(lab: &mut Lab, transport: Transport, size: u64, posters: u64) -> anyhow::Result<()> {
     let members = Members::of_one_room(size);
+    // Each poster has a key of its own, for an order of its own; the floor sends all to one socket.
+    let (to, stream) = if size == 1 { (To::Keys, KEY_STREAM) } else { (To::Room, 0) };
+    let connections = if to == To::Keys { posters } else { size };
     let server = lab.server(&[])?;
-    let mut fleet = lab.fleet(&server, transport, members)?;
+    let mut fleet = lab.fleet(&server, transport, Members::of_one_room(connections))?;
     let mut floor = lab.floor(transport)?;
     let mut fleet_of_floor = lab.fleet_of_floor(&floor, transport, members)?;
     let (time, rate, body) = (lab.seconds(10), lab.rate(100.0), lab.body());
-    let (target, stream) = match size {
-        1 => (Target::Keys { first: 0, count: 1, step: 1 }, KEY_STREAM),
-        _ => (Target::Rooms { count: 1, stream: 0 }, 0),
-    };
-    let mut poster = Poster::new(target, body);
+    let mut all_posters = Poster::for_callers(to, posters, connections, body);
+    let each = Pace::Rate(rate / posters as f64);
+    let by_role = ByRole::now(&server);
     let mut floor_seq = 0;
     let floor_parties = parties(&[floor.pid()], [&fleet_of_floor]);
     let server_parties = parties(server.pids(), [&fleet]);
@@ -42,7 +55,7 @@ fn measure(lab: &mut Lab, transport: Transport, size: u64) -> anyhow::Result<()>
     let (mut median, mut p99, mut cost) = (Pairs::default(), Pairs::default(), Pairs::default());
     let (mut all, mut all_of_floor) = (Latency::default(), Latency::default());
     let mut usage: Option<Usage> = None;
-    let mut expected = 0;
+    let (mut pushes, mut refused, mut posted_for) = (0, 0, 0.0);
     let mut sum = crate::fleet::Haul::default();
     for pair in 1..=lab.pairs(5) {
         lab.progress.phase(&format!("{}: pair {pair} of {}", lab.report.section, lab.pairs(5)));
@@ -54,18 +67,20 @@ fn measure(lab: &mut Lab, transport: Transport, size: u64) -> anyhow::Result<()>
         let a = fleet_of_floor.report()?.into_latency();
 
         let before = server_parties.snapshot();
-        let posted = load::run(server.http, &mut [(&mut poster, Pace::Rate(rate))], time)?;
-        fleet.drain(posted[0].accepted * size)?;
+        let mut paced: Vec<_> = all_posters.iter_mut().map(|poster| (poster, each)).collect();
+        let posted = Posted::sum(&load::run(server.http, &mut paced, time)?);
+        fleet.drain(posted.accepted * size)?;
         let server_usage = before.until_now();
         let haul = fleet.report()?;
-        expected += posted[0].accepted * size;
+        pushes += posted.accepted;
+        posted_for += posted.span;
+        refused += posted.refused + posted.failed;
         sum.absorb(&haul);
         let b = haul.into_latency();
 
-        let quantile = |latency: &Latency, q| latency.total().value_at_quantile(q) as f64 / 1e6;
         median.push(quantile(&a, 0.5), quantile(&b, 0.5));
         p99.push(quantile(&a, 0.99), quantile(&b, 0.99));
-        if let (Some(a), Some(b)) = (floor_usage.per(sent.messages), server_usage.per(posted[0].accepted)) {
+        if let (Some(a), Some(b)) = (floor_usage.per(sent.messages), server_usage.per(posted.accepted)) {
             cost.push(a, b);
         }
         usage = Some(usage.map_or(server_usage, |usage| usage.plus(server_usage)));
@@ -79,7 +94,11 @@ fn measure(lab: &mut Lab, transport: Transport, size: u64) -> anyhow::Result<()>
     report.latency("all turns", &all.total());
     report.latency("all turns, floor", &all_of_floor.total());
     report.pairs("CPU for a push", &cost, "µs", "floor");
-    delivery(report, expected, &sum);
-    cpu(report, &usage.unwrap_or_default());
+    cpu_by_role(report, &by_role.until_now(), pushes);
+    let usage = usage.unwrap_or_default();
+    report.row("accepted", pushes as f64 / posted_for, "pushes/s");
+    report.row("refused or failed, and tried again", refused as f64, "answers");
+    delivery(report, pushes * size, &sum);
+    cpu(report, &usage);
     Ok(())
 }

@@ -276,7 +276,7 @@ fn saturation(lab: &mut Lab, transport: Transport, size: u64) -> anyhow::Result<
 
 /// Posters of one room, each with its own stream.
 pub(super) fn room_posters(lab: &Lab) -> Vec<Poster> {
-    let streams = 0..lab.options.posters as u8;
+    let streams = 0..lab.options.posters as u16;
     streams.map(|stream| Poster::new(Target::Rooms { count: 1, stream }, lab.body())).collect()
 }
 

@@ -8,15 +8,28 @@ use anser_wire::packet::Packet;
 use crate::control::{Count, Received};
 use crate::latency::Recorder;
 use crate::sequence::{Order, Track};
-use crate::stamp::{KEY_STREAM, STREAMS, Stamp};
+use crate::stamp::{FEW_STREAMS, KEY_STREAM, Stamp};
 
 /// What is kept for each connection.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    tracks: [Track; STREAMS],
+    tracks: [Track; FEW_STREAMS],
+    /// Of the streams above those: only runs with many posters to one room have them.
+    more: Vec<Track>,
     /// A hash of the room's messages in the order of their arrival. Members of one room that saw the
     /// same order have the same hash, whoever posted.
     order: u64,
+}
+
+impl Ledger {
+    fn track(&mut self, stream: u16) -> &mut Track {
+        let stream = usize::from(stream);
+        let Some(beyond) = stream.checked_sub(FEW_STREAMS) else { return &mut self.tracks[stream] };
+        if beyond >= self.more.len() {
+            self.more.resize(beyond + 1, Track::default());
+        }
+        &mut self.more[beyond]
+    }
 }
 
 /// A message that is watched until the last connection has it.
@@ -86,14 +99,14 @@ impl Tally {
             self.first_at = now;
         }
         self.last_at = now;
-        self.order.count(ledger.tracks[usize::from(stamp.stream)].take(stamp.seq));
+        self.order.count(ledger.track(stamp.stream).take(stamp.seq));
         if stamp.stream == KEY_STREAM {
             self.to_keys += 1;
             self.key.record(now, stamp.at);
             return None;
         }
         self.room.record(now, stamp.at);
-        let message = u64::from(stamp.stream) << 56 | stamp.seq;
+        let message = u64::from(stamp.stream) << 48 | stamp.seq;
         // A step of FNV-1a on words: each message, and its place, changes all that follows.
         ledger.order = (ledger.order ^ (message + 1)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
         let watch = self.watch.as_mut()?;
@@ -140,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    fn take(tally: &mut Tally, ledger: &mut Ledger, stream: u8, seq: u64) -> Option<u64> {
+    fn take(tally: &mut Tally, ledger: &mut Ledger, stream: u16, seq: u64) -> Option<u64> {
         let mut body = [0; 44];
         Stamp { stream, seq, at: 1_000_000 }.write(&mut body);
         tally.packet(ledger, Packet { header: Header { ver: 1, op: 1000, seq: 0 }, body: &body }, 1_500_000)
@@ -163,6 +176,16 @@ mod tests {
         let mut members: Vec<u64> = received.orders.iter().map(|(_, _, members)| *members).collect();
         members.sort_unstable();
         assert_eq!(members, [1, 2]);
+    }
+
+    #[test]
+    fn many_posters_of_one_room_are_told_apart() {
+        let (mut tally, mut ledger) = (Tally::new(), Ledger::default());
+        for (stream, seq) in [(0, 0), (500, 0), (8, 0), (500, 1), (8, 2)] {
+            take(&mut tally, &mut ledger, stream, seq);
+        }
+        let received = tally.report([(1, &mut ledger)].into_iter());
+        assert_eq!(received.order, Order { gaps: 1, missing: 1, late: 0, again: 0 });
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(super) struct MemoryLog(Mutex<Records>);
 
 #[derive(Default)]
 struct Records {
-    records: BTreeMap<u64, Bytes>,
+    by_position: BTreeMap<u64, Bytes>,
     end: u64,
     committed: u64,
     held: bool,
@@ -70,7 +70,7 @@ impl Log for MemoryLog {
             return Ok(None);
         }
         let position = all.end;
-        all.records.insert(position, Bytes::copy_from_slice(record));
+        all.by_position.insert(position, Bytes::copy_from_slice(record));
         all.end += 1 + record.len() as u64;
         if all.held {
             all.waiting.push(appended.durable.clone());
@@ -87,13 +87,13 @@ impl Log for MemoryLog {
     fn read(&self, from: u64, _: usize) -> Result<Page, ReadError> {
         let all = self.all();
         let records: Vec<_> =
-            all.records.range(from..).take(3).map(|(at, bytes)| (*at, bytes.clone())).collect();
+            all.by_position.range(from..).take(3).map(|(at, bytes)| (*at, bytes.clone())).collect();
         let next = records.last().map_or(from, |(at, _)| at + 1);
         Ok(Page { records, next, damage: vec![] })
     }
 
     fn get(&self, position: u64) -> Result<Option<Bytes>, ReadError> {
-        Ok(self.all().records.get(&position).cloned())
+        Ok(self.all().by_position.get(&position).cloned())
     }
 
     fn consumer(&self, _: &str) -> Result<u64, ReadError> {
@@ -121,11 +121,18 @@ struct Luck {
     trouble: u8,
     /// Bodies of pushes to rooms.
     rooms: HashSet<String>,
+    /// What each key got, on whatever comet.
+    got: HashMap<Key, Vec<String>>,
 }
 
 impl World {
     pub(super) fn new(names: &[&str]) -> Self {
-        let luck = Luck { dice: fastrand::Rng::with_seed(0), trouble: 0, rooms: HashSet::new() };
+        let luck = Luck {
+            dice: fastrand::Rng::with_seed(0),
+            trouble: 0,
+            rooms: HashSet::new(),
+            got: HashMap::new(),
+        };
         let shared = Arc::new(Mutex::new(luck));
         let comets = names.iter().map(|name| Arc::new(FakeComet::new(name, shared.clone())));
         Self { comets: comets.collect(), shared }
@@ -141,6 +148,11 @@ impl World {
 
     pub(super) fn was_room(&self, body: &str) -> bool {
         self.shared.lock().unwrap().rooms.contains(body)
+    }
+
+    /// What a key got, on whatever comet.
+    pub(super) fn got(&self, name: &str) -> Vec<String> {
+        self.shared.lock().unwrap().got.get(&key(name)).cloned().unwrap_or_default()
     }
 
     pub(super) fn comets(&self) -> Vec<Arc<FakeComet>> {
@@ -401,7 +413,10 @@ impl FakeComet {
             Target::Keys(keys) => {
                 for key in keys {
                     match state.clients.get_mut(key) {
-                        Some(client) => client.got.push(body.clone()),
+                        Some(client) => {
+                            client.got.push(body.clone());
+                            self.luck.lock().unwrap().got.entry(key.clone()).or_default().push(body.clone());
+                        }
                         None => state.absent.push((position, key.clone())),
                     }
                 }

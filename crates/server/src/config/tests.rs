@@ -154,7 +154,7 @@ fn unknown_keys_of_a_file() {
     );
     assert_eq!(
         told("[shoes]\n"),
-        "anser.toml:1: unknown section [shoes]: the sections are [comet], [logic], [http], [job], [store], [log]\n    \
+        "anser.toml:1: unknown section [shoes]: the sections are [comet], [logic], [http], [job], [store], [cluster], [log]\n    \
          1 | [shoes]\n      \
          |  ^^^^^"
     );

@@ -20,9 +20,9 @@ fn bounds() {
             "logic.backoff_factor = NaN is out of its bounds: set a number from 0 to 1000",
         ),
         (
-            "logic.comet_silence=19s",
-            "logic.comet_silence = \"19s\" takes comets for dead that renew every \"10s\", as comet.renew \
-             says: set at least \"20s\"",
+            "logic.comet_silence=3s",
+            "logic.comet_silence = \"3s\" takes comets for dead that renew every \"2s\", as comet.renew \
+             says: set at least \"4s\"",
         ),
         ("comet.body=15", "comet.body = 15 is too small: set at least 16"),
         ("comet.user_timeout=0ms", "comet.user_timeout = \"0ms\" is too short: set at least \"1s\""),
