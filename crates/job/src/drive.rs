@@ -53,15 +53,12 @@ async fn send(shared: Arc<Shared>, at: usize) {
         let open = shared.state().lanes[at].is_open();
         if !open {
             shared.state().give_up(at);
-            match open_lane(&*comet, log).await {
-                Ok(welcome) => {
-                    retry = RETRY.0;
-                    shared.state().opened(at, &welcome);
-                }
-                Err(_) => {
-                    sleep(retry).await;
-                    retry = (retry * 2).min(RETRY.1);
-                }
+            if let Ok(welcome) = open_lane(&*comet, log).await {
+                retry = RETRY.0;
+                shared.state().opened(at, &welcome);
+            } else {
+                sleep(retry).await;
+                retry = (retry * 2).min(RETRY.1);
             }
             continue;
         }

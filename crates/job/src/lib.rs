@@ -119,7 +119,7 @@ impl Shared {
             }
             true
         };
-        let appended = self.log.append(&record, &mut place).map_err(refusal)?;
+        let appended = self.log.append(&record, &mut place).map_err(|cause| refusal(&cause))?;
         let Some(appended) = appended else {
             return match other {
                 Some(Ok((accepted, durable))) => Ok((accepted, durable)),
@@ -257,10 +257,10 @@ impl anser_api::job::Job for Job {
     }
 }
 
-fn refusal(cause: AppendError) -> PushError {
+fn refusal(cause: &AppendError) -> PushError {
     let retry_after = Duration::from_secs(1);
     match cause {
-        AppendError::TooLarge { len, max } => PushError::TooLarge { len, max },
+        AppendError::TooLarge { len, max } => PushError::TooLarge { len: *len, max: *max },
         AppendError::Behind { .. } => PushError::Exhausted { retry_after: Duration::from_millis(100) },
         AppendError::NoSpace | AppendError::Full { .. } => {
             PushError::Unavailable { what: cause.to_string(), retry_after }

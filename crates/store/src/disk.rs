@@ -74,19 +74,65 @@ impl Folder {
     }
 }
 
+/// A folder that is only looked at: nothing in it is changed, nothing is made.
+#[derive(Clone, Debug)]
+pub struct ReadOnly(PathBuf);
+
+impl ReadOnly {
+    /// Names a folder.
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+}
+
+impl Disk for ReadOnly {
+    fn list(&self) -> io::Result<Vec<Entry>> {
+        list(&self.0)
+    }
+
+    fn create(&self, _name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(File::open(self.0.join(name))?))
+    }
+
+    fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn remove(&self, _name: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn name(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+/// The files of a folder.
+fn list(folder: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_file()
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            entries.push(Entry { name, len: metadata.len(), modified: metadata.modified()? });
+        }
+    }
+    Ok(entries)
+}
+
 impl Disk for Folder {
     fn list(&self) -> io::Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.0)? {
-            let entry = entry?;
-            let metadata = entry.metadata()?;
-            if metadata.is_file()
-                && let Ok(name) = entry.file_name().into_string()
-            {
-                entries.push(Entry { name, len: metadata.len(), modified: metadata.modified()? });
-            }
-        }
-        Ok(entries)
+        list(&self.0)
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
