@@ -7,6 +7,7 @@ mod e2e {
     mod deploy;
     mod doctor;
     mod drain;
+    mod durable;
     mod goim_routes;
     mod many;
     mod operator;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
+use anser_api::id::Key;
 use anser_api::job::{Destination, Push};
 use anser_job::Logged;
 use base64::Engine as _;
@@ -126,7 +127,7 @@ fn json_receivers(to: &Destination) -> Value {
             let routes: Vec<_> = routes
                 .map(|route| json!({"key": route.key.as_str(), "comet": route.comet.as_str()}))
                 .collect();
-            let absent: Vec<_> = absent.iter().map(|key| key.as_str()).collect();
+            let absent: Vec<_> = absent.iter().map(Key::as_str).collect();
             let users: Vec<_> = users.iter().map(|user| user.0).collect();
             json!({"devices": routes, "absent": absent, "users": users})
         }
@@ -137,7 +138,7 @@ fn json_receivers(to: &Destination) -> Value {
 mod tests {
     use std::time::Duration;
 
-    use anser_api::id::{CometName, Key, Room, UserId};
+    use anser_api::id::{CometName, Room, UserId};
     use anser_api::job::{Idempotency, Route};
 
     use super::*;

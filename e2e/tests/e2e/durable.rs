@@ -1,0 +1,103 @@
+//! What was answered with 200 is on disk: after every power cut it is in the log of the next life, once,
+//! with its bytes, in the order of its caller. Its position is given to nothing else, a repeated request is
+//! answered like the first, and whoever comes back gets what it has not got.
+//!
+//! - `world`: a data folder through several lives.
+//! - `callers`: who pushes and listens meanwhile.
+//! - `promises`: what must be true then; the one checker of all tests here.
+//! - `look`: `anser log`, by which a log is looked at.
+
+use std::env;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
+
+use anser_e2e::{Coverage, Cut, Power, Report, When};
+use world::{End, World};
+
+mod callers;
+mod look;
+mod promises;
+mod world;
+
+/// Keys that read what they get.
+const KEYS: &[&str] = &["one", "two", "three"];
+
+/// A key that reads nothing until the server is gone, and is away in every second life.
+const DEAF: &str = "deaf";
+
+/// A room of which the first key is a member.
+const ROOM: &str = "live://1";
+
+/// How many cuts there are at least, unless ANSER_CUTS says so.
+const CUTS: u64 = 30;
+
+/// Worlds at once.
+const WORLDS: usize = 2;
+
+/// What whole lives do, to aim at: one on a fresh folder, and one after a cut.
+fn whole_lives() -> Option<&'static [Report; 2]> {
+    static LIVES: OnceLock<Option<[Report; 2]>> = OnceLock::new();
+    let lives = || {
+        let mut world = World::new(Power::new(1)?, 1);
+        let first = world.live(&[], End::Kill).expect("nothing goes wrong");
+        let second = world.live(&[], End::Cut).expect("nothing goes wrong");
+        Some([first, second])
+    };
+    LIVES.get_or_init(lives).as_ref()
+}
+
+/// The cut with this number: each place and moment has its turn.
+fn aim(power: &mut Power, number: u64, whole: &Report) -> Cut {
+    let places: Vec<&str> = whole.operations().keys().copied().filter(|place| !place.is_empty()).collect();
+    let place = places[number as usize % places.len()];
+    let when = When::CUTS[number as usize / places.len() % When::CUTS.len()];
+    // Every second one early: while it starts, or in the first roll-over.
+    let cut = power.aim(whole, place).when(when);
+    if number % 2 == 0 { Cut::at(cut.place(), 1 + number / 2 % 3).when(when) } else { cut }
+}
+
+/// Three lives that are cut, and one in which all come back.
+fn lives(seed: u64, power: Power, number: &AtomicU64, coverage: &Mutex<Coverage>) -> Result<(), String> {
+    let Some([first, later]) = whole_lives() else { return Ok(()) };
+    let mut world = World::new(power, seed);
+    for life in 0..3 {
+        let number = number.fetch_add(1, Ordering::Relaxed);
+        let cut = aim(&mut world.power, number, if life == 0 { first } else { later });
+        let end = if (seed + life) % 4 == 3 { End::Kill } else { End::Cut };
+        let report = world.live(&[cut], end)?;
+        coverage.lock().unwrap_or_else(PoisonError::into_inner).add(&report);
+    }
+    world.come_back()
+}
+
+fn world_power(seed: u64) -> Option<Power> {
+    let power = Power::new(seed)?;
+    Some(if seed % 2 == 0 { power.below("new/data") } else { power })
+}
+
+/// The heart of it. `ANSER_CUTS=100` cuts more often; the table of places is printed.
+#[test]
+fn what_was_answered_is_there_after_every_cut() {
+    let cuts = env::var("ANSER_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(CUTS);
+    if whole_lives().is_none() {
+        return;
+    }
+    let (seeds, number, coverage) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
+    let count = || Coverage::cuts(&coverage.lock().unwrap_or_else(PoisonError::into_inner));
+    thread::scope(|scope| {
+        for _ in 0..WORLDS {
+            scope.spawn(|| {
+                while count() < cuts {
+                    let seed = seeds.fetch_add(1, Ordering::Relaxed);
+                    let power = world_power(seed).expect("there was one before");
+                    if let Err(broken) = lives(seed, power, &number, &coverage) {
+                        panic!("seed {seed}: {broken}");
+                    }
+                }
+            });
+        }
+    });
+    let coverage = coverage.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{} cuts in {} worlds\n{coverage}", coverage.cuts(), seeds.into_inner());
+}
