@@ -66,11 +66,32 @@ pub struct Folder(PathBuf);
 impl Folder {
     /// Opens a folder, and makes it if it is not there.
     pub fn open(path: &Path) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
-        }
+        make_folder(path)?;
         Ok(Self(path.to_owned()))
+    }
+}
+
+/// Makes a folder, for this user alone, and what is missing above it; its name is durable then. One that is
+/// there may be of a start that was killed before it had seen to that.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    let (parent, root) = match path.parent() {
+        None => return Ok(()),
+        Some(parent) if parent.as_os_str().is_empty() => (Path::new("."), true),
+        Some(parent) => (parent, parent.parent().is_none()),
+    };
+    if !path.is_dir() {
+        if !root {
+            make_folder(parent)?;
+        }
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            made => made?,
+        }
+    }
+    match File::open(parent).and_then(|parent| parent.sync_all()) {
+        // Who may not look into a folder cannot sync it either, and has not made this one.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
     }
 }
 

@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
-use anser_e2e::{Coverage, Cut, Power, Report, When};
+use anser_e2e::{Coverage, Cut, Lie, Power, Report, When};
 use world::{End, World};
 
 mod callers;
+mod disk;
 mod look;
 mod promises;
 mod world;
@@ -100,4 +101,70 @@ fn what_was_answered_is_there_after_every_cut() {
     });
     let coverage = coverage.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{} cuts in {} worlds\n{coverage}", coverage.cuts(), seeds.into_inner());
+}
+
+/// Seeds in which a lie or a mistake must show itself. Most do in the first.
+const SEEDS: u64 = 12;
+
+/// The first seed in which something is noticed, and what.
+fn noticed(lost: impl Fn(u64, Power) -> Result<(), String>) -> Option<(u64, String)> {
+    (0..SEEDS).find_map(|seed| Some((seed, lost(seed, Power::new(seed)?).err()?)))
+}
+
+/// The checks above are worth something: they notice each of these disks.
+#[test]
+fn a_disk_that_lies_is_noticed() {
+    if whole_lives().is_none() {
+        return;
+    }
+    for lie in [Lie::NoSync, Lie::LateSync, Lie::NoFolderSync] {
+        // The last push of a group is the one that a late sync loses.
+        let cut = |seed| Cut::at("segment.sync", 20 + 3 * seed).before();
+        let lost = noticed(|seed, power| {
+            let mut world = World::new(power.lie(lie), 3 * seed);
+            world.live(&[cut(seed)], End::Cut)?;
+            world.live(&[cut(seed)], End::Cut)?;
+            world.come_back()
+        });
+        let Some((seed, lost)) = lost else { panic!("nothing is lost on a disk with {lie:?}") };
+        println!("{lie:?} is noticed with seed {seed}: {lost}");
+    }
+}
+
+/// A process is killed before it has synced what it has written; the next one finds that, delivers it and
+/// answers with it. Then the power goes.
+#[test]
+fn a_start_that_syncs_nothing_is_noticed() {
+    let start = |lie: Option<Lie>| {
+        noticed(move |seed, power| {
+            let power = if let Some(lie) = lie { power.lie(lie) } else { power };
+            let mut world = World::new(power, 3 * seed);
+            world.live(&[Cut::at("segment.sync", 5 + seed).before()], End::Kill)?;
+            world.live(&[Cut::at("segment.sync", 4).before()], End::Cut)?;
+            Ok(())
+        })
+    };
+    if whole_lives().is_some() {
+        assert_eq!(start(None), None, "correct code loses something");
+        let lost = start(Some(Lie::NoStartSync));
+        println!("a start without syncs is noticed: {:?}", lost.expect("nothing is lost"));
+    }
+}
+
+/// A server that trims too early: its position is moved to the end although a key has not got its pushes,
+/// and it keeps nothing that is done.
+#[test]
+fn trimming_too_early_is_noticed() {
+    let lost = noticed(|seed, power| {
+        let mut world = World::new(power, 3 * seed + 1);
+        world.live(&[], End::Cut)?;
+        let end = world.records.last().map_or(0, |record| record.position + 1);
+        disk::move_consumer(&world.power.home(), end);
+        world.power.changed();
+        world.live(&[], End::Cut)?;
+        world.come_back()
+    });
+    if whole_lives().is_some() {
+        println!("trimming too early is noticed: {:?}", lost.expect("nothing is lost"));
+    }
 }

@@ -533,3 +533,18 @@ fn a_look_changes_nothing_and_sees_what_a_start_sees() {
     flip(&last, 40);
     assert!(look().unwrap().read(positions[29], 1).unwrap().records.len() == 1, "a head is not needed");
 }
+
+#[test]
+fn folders_are_made_one_below_the_other() {
+    let root = tempfile::tempdir().unwrap();
+    let deep = root.path().join("a/b/c");
+    crate::disk::make_folder(&deep).unwrap();
+    crate::disk::make_folder(&deep).unwrap();
+    assert!(deep.is_dir());
+    crate::disk::make_folder(std::path::Path::new("/")).unwrap();
+    crate::disk::make_folder(std::path::Path::new("src")).unwrap();
+    let file = root.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    assert!(crate::disk::make_folder(&file).is_err());
+    assert!(crate::disk::make_folder(&file.join("below")).is_err());
+}

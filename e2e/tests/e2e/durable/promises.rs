@@ -188,7 +188,7 @@ impl Promises {
         }
         let there: BTreeMap<u64, &str> = records.iter().map(|at| (at.position, &*at.body)).collect();
         let lost = self.promised.iter().find(|(position, body)| {
-            there.get(position) != Some(&&***body) && !(self.trims && self.is_done(**position, body))
+            there.get(position) != Some(&&***body) && !self.may_be_gone(**position, body)
         });
         match lost {
             None => Ok(()),
@@ -200,6 +200,10 @@ impl Promises {
     }
 
     /// Whether a push that is not in the log any more need not be.
+    pub(super) fn may_be_gone(&self, position: u64, body: &str) -> bool {
+        self.trims && self.is_done(position, body)
+    }
+
     fn is_done(&self, position: u64, body: &str) -> bool {
         self.delivered.contains(body)
             || (!matches!(self.pushes[body].to, To::Key(_)) && self.found.contains(&position))
