@@ -5,6 +5,7 @@
 //! - `world`: a data folder through several lives.
 //! - `callers`: who pushes and listens meanwhile.
 //! - `promises`: what must be true then; the one checker of all tests here.
+//! - `failures`: disks that fail, fill up and rot; a process that is killed alone.
 //! - `look`: `anser log`, by which a log is looked at.
 
 use std::env;
@@ -17,6 +18,7 @@ use world::{End, World};
 
 mod callers;
 mod disk;
+mod failures;
 mod look;
 mod promises;
 mod world;
@@ -31,7 +33,7 @@ const DEAF: &str = "deaf";
 const ROOM: &str = "live://1";
 
 /// How many cuts there are at least, unless ANSER_CUTS says so.
-const CUTS: u64 = 30;
+const CUTS: u64 = 100;
 
 /// Worlds at once.
 const WORLDS: usize = 2;
@@ -48,23 +50,27 @@ fn whole_lives() -> Option<&'static [Report; 2]> {
     LIVES.get_or_init(lives).as_ref()
 }
 
-/// The cut with this number: each place and moment has its turn.
+/// Numbers of cuts: those of first lives, and the others.
+type Numbers = [AtomicU64; 2];
+
+/// The cut with this number: each place has its turn, and each moment there.
 fn aim(power: &mut Power, number: u64, whole: &Report) -> Cut {
     let places: Vec<&str> = whole.operations().keys().copied().filter(|place| !place.is_empty()).collect();
-    let place = places[number as usize % places.len()];
-    let when = When::CUTS[number as usize / places.len() % When::CUTS.len()];
+    let count = places.len() as u64;
+    let when = When::CUTS[((number + number / count) % 3) as usize];
+    let cut = power.aim(whole, places[(number % count) as usize]).when(when);
     // Every second one early: while it starts, or in the first roll-over.
-    let cut = power.aim(whole, place).when(when);
     if number % 2 == 0 { Cut::at(cut.place(), 1 + number / 2 % 3).when(when) } else { cut }
 }
 
 /// Three lives that are cut, and one in which all come back.
-fn lives(seed: u64, power: Power, number: &AtomicU64, coverage: &Mutex<Coverage>) -> Result<(), String> {
-    let Some([first, later]) = whole_lives() else { return Ok(()) };
+fn lives(seed: u64, power: Power, numbers: &Numbers, coverage: &Mutex<Coverage>) -> Result<(), String> {
+    let Some(whole) = whole_lives() else { return Ok(()) };
     let mut world = World::new(power, seed);
     for life in 0..3 {
-        let number = number.fetch_add(1, Ordering::Relaxed);
-        let cut = aim(&mut world.power, number, if life == 0 { first } else { later });
+        let kind = usize::from(life > 0);
+        let number = numbers[kind].fetch_add(1, Ordering::Relaxed);
+        let cut = aim(&mut world.power, number, &whole[kind]);
         let end = if (seed + life) % 4 == 3 { End::Kill } else { End::Cut };
         let report = world.live(&[cut], end)?;
         coverage.lock().unwrap_or_else(PoisonError::into_inner).add(&report);
@@ -72,19 +78,20 @@ fn lives(seed: u64, power: Power, number: &AtomicU64, coverage: &Mutex<Coverage>
     world.come_back()
 }
 
+/// Some have to make their data folder first.
 fn world_power(seed: u64) -> Option<Power> {
     let power = Power::new(seed)?;
     Some(if seed % 2 == 0 { power.below("new/data") } else { power })
 }
 
-/// The heart of it. `ANSER_CUTS=100` cuts more often; the table of places is printed.
+/// The heart of it. `ANSER_CUTS=1000` cuts more often; the table of places is printed.
 #[test]
 fn what_was_answered_is_there_after_every_cut() {
     let cuts = env::var("ANSER_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(CUTS);
     if whole_lives().is_none() {
         return;
     }
-    let (seeds, number, coverage) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
+    let (seeds, numbers, coverage) = (AtomicU64::new(0), Numbers::default(), Mutex::default());
     let count = || Coverage::cuts(&coverage.lock().unwrap_or_else(PoisonError::into_inner));
     thread::scope(|scope| {
         for _ in 0..WORLDS {
@@ -92,7 +99,7 @@ fn what_was_answered_is_there_after_every_cut() {
                 while count() < cuts {
                     let seed = seeds.fetch_add(1, Ordering::Relaxed);
                     let power = world_power(seed).expect("there was one before");
-                    if let Err(broken) = lives(seed, power, &number, &coverage) {
+                    if let Err(broken) = lives(seed, power, &numbers, &coverage) {
                         panic!("seed {seed}: {broken}");
                     }
                 }
@@ -121,7 +128,7 @@ fn a_disk_that_lies_is_noticed() {
         // The last push of a group is the one that a late sync loses.
         let cut = |seed| Cut::at("segment.sync", 20 + 3 * seed).before();
         let lost = noticed(|seed, power| {
-            let mut world = World::new(power.lie(lie), 3 * seed);
+            let mut world = World::new(power.lie(lie), 3 * seed).keep_secrets();
             world.live(&[cut(seed)], End::Cut)?;
             world.live(&[cut(seed)], End::Cut)?;
             world.come_back()
@@ -138,7 +145,7 @@ fn a_start_that_syncs_nothing_is_noticed() {
     let start = |lie: Option<Lie>| {
         noticed(move |seed, power| {
             let power = if let Some(lie) = lie { power.lie(lie) } else { power };
-            let mut world = World::new(power, 3 * seed);
+            let mut world = World::new(power, 3 * seed).keep_secrets();
             world.live(&[Cut::at("segment.sync", 5 + seed).before()], End::Kill)?;
             world.live(&[Cut::at("segment.sync", 4).before()], End::Cut)?;
             Ok(())
@@ -156,7 +163,7 @@ fn a_start_that_syncs_nothing_is_noticed() {
 #[test]
 fn trimming_too_early_is_noticed() {
     let lost = noticed(|seed, power| {
-        let mut world = World::new(power, 3 * seed + 1);
+        let mut world = World::new(power, 6 * seed + 4);
         world.live(&[], End::Cut)?;
         let end = world.records.last().map_or(0, |record| record.position + 1);
         disk::move_consumer(&world.power.home(), end);

@@ -38,7 +38,7 @@ impl Caller {
                 let to = match self.rng.u8(..10) {
                     0 => To::Room,
                     1 => To::All,
-                    2 | 3 if self.deaf && deaf < DEAF_PUSHES => {
+                    2..=4 if self.deaf && n >= count / 2 && deaf < DEAF_PUSHES => {
                         deaf += 1;
                         To::Key(DEAF)
                     }

@@ -1,10 +1,11 @@
 //! One data folder through several lives, each of which ends when the power goes, or only the process.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::thread::{self, JoinHandle};
 
-use anser_e2e::{Client, Cluster, Cut, Life, Power, Report};
+use anser_e2e::{Client, Cluster, Cut, Ended, Life, Power, Report, When};
 use fastrand::Rng;
 
 use super::callers::{self, Caller, check_order, login};
@@ -45,6 +46,10 @@ pub(super) struct World {
     /// The key that does not read has been there, and has not come back since.
     away: bool,
     secrets: Option<[String; 2]>,
+    /// Whether there is a key that does not read, and is away in every second life.
+    deafness: bool,
+    /// How the last life ended.
+    pub(super) ended: Option<Ended>,
     /// Bodies that were tried again in a later life: they have no place in the order of their caller.
     retried: HashSet<String>,
 }
@@ -73,6 +78,8 @@ impl World {
             records: Vec::new(),
             away: false,
             secrets: None,
+            deafness: seed.is_multiple_of(2),
+            ended: None,
             retried: HashSet::new(),
         }
     }
@@ -80,13 +87,27 @@ impl World {
     /// A life with pushes, until one of the cuts comes about or all has been pushed.
     pub(super) fn live(&mut self, cuts: &[Cut], end: End) -> Result<Report, String> {
         self.life += 1;
-        let life = self.power.start(Cluster::builder().set(&self.settings), cuts);
+        let mut life = self.power.start(Cluster::builder().set(&self.settings), cuts);
         let listening = match life.cluster() {
             Some(cluster) => self.work(cluster)?,
-            None if cuts.is_empty() => return Err("it does not start".to_owned()),
+            None if cuts.is_empty() => return Err(format!("it does not start: {}", life.process().stderr())),
             None => Listening::default(),
         };
+        if cuts.iter().any(|cut| cut.moment() == When::Fail) {
+            // It has to end by itself.
+            life.process().wait();
+        }
         self.end(life, listening, end)
+    }
+
+    /// With secrets that the disk cannot lose.
+    pub(super) fn keep_secrets(self) -> Self {
+        for file in SECRETS {
+            let path = self.power.home().join(file);
+            fs::write(&path, "a-secret-of-more-than-20-letters\n").expect("a temporary folder can be used");
+            fs::set_permissions(path, Permissions::from_mode(0o600)).expect("it is ours");
+        }
+        self
     }
 
     /// All that happens while it is up.
@@ -97,7 +118,7 @@ impl World {
         listening.listen(cluster, KEYS);
         // It comes back in every second life.
         self.away = !self.away;
-        let deaf = self.away && listening.deafen(cluster);
+        let deaf = self.deafness && self.away && listening.deafen(cluster);
         self.repeat(cluster, deaf)?;
         let mut rng = self.rng.fork();
         let mut callers: Vec<Caller> =
@@ -158,6 +179,7 @@ impl World {
     /// The end of a life, and what is to be seen of it.
     fn end(&mut self, mut life: Life, listening: Listening, end: End) -> Result<Report, String> {
         life.kill();
+        self.ended = Some(life.process().wait());
         for (key, bodies) in listening.all() {
             let in_order: Vec<String> =
                 bodies.iter().filter(|body| !self.retried.contains(*body)).cloned().collect();
