@@ -60,7 +60,8 @@ fn aim(power: &mut Power, number: u64, whole: &Report) -> Cut {
     let when = When::CUTS[((number + number / count) % 3) as usize];
     let cut = power.aim(whole, places[(number % count) as usize]).when(when);
     // Every second one early: while it starts, or in the first roll-over.
-    if number % 2 == 0 { Cut::at(cut.place(), 1 + number / 2 % 3).when(when) } else { cut }
+    let early = 1 + (number / count) % whole.operations()[cut.place()].min(3);
+    if (number + number / count) % 2 == 0 { Cut::at(cut.place(), early).when(when) } else { cut }
 }
 
 /// Three lives that are cut, and one in which all come back.

@@ -1,6 +1,7 @@
 //! Back ends that push, and clients that listen, until the server is gone.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anser_e2e::{Answer, Client, Cluster, Dial, Http, Incoming, Transport};
 use fastrand::Rng;
@@ -76,6 +77,19 @@ impl Caller {
     pub(super) fn once(&self, push: &Push) -> Answered {
         Http::try_connect(self.address)
             .map_or(Answered::Unknown, |mut api| send(&mut api, &self.authorization, push))
+    }
+}
+
+/// Waits until all pushes are done, or the server is gone. Some may take long, and need not be waited for.
+pub(super) fn settle(cluster: &Cluster) {
+    for _ in 0..100 {
+        let answer = Http::try_connect(cluster.http());
+        let answer = answer.and_then(|mut api| api.try_request("GET", "/metrics", &[], b""));
+        let Some(answer) = answer else { return };
+        if answer.text().lines().any(|line| line == "anser_job_open 0") {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 

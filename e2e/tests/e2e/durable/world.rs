@@ -125,18 +125,28 @@ impl World {
             (0..CALLERS).map(|n| Caller::new(cluster, self.life, n, deaf, rng.fork())).collect();
         let plans: Vec<Vec<Push>> = callers.iter_mut().map(|caller| caller.plan(PUSHES)).collect();
         plans.iter().flatten().for_each(|push| self.promises.tried(push));
+        self.push(&callers, plans.iter().map(|plan| &plan[..PUSHES / 2]))?;
+        // With all done, positions move and old segments go.
+        if self.life == 1 || !self.deafness {
+            callers::settle(cluster);
+        }
+        self.push(&callers, plans.iter().map(|plan| &plan[PUSHES / 2..]))?;
+        Ok(listening)
+    }
+
+    /// All callers push at once.
+    fn push<'a>(
+        &mut self,
+        callers: &[Caller],
+        plans: impl Iterator<Item = &'a [Push]>,
+    ) -> Result<(), String> {
         let done: Vec<Vec<(Push, Answered)>> = thread::scope(|scope| {
-            let run = |(caller, plan)| {
-                let (caller, plan): (&Caller, &Vec<Push>) = (caller, plan);
-                scope.spawn(move || caller.run(plan))
-            };
-            let running: Vec<_> = callers.iter().zip(&plans).map(run).collect();
+            let both = callers.iter().zip(plans);
+            let running: Vec<_> =
+                both.map(|(caller, plan)| scope.spawn(move || caller.run(plan))).collect();
             running.into_iter().map(|thread| thread.join().expect("a caller goes on")).collect()
         });
-        for (push, answered) in done.iter().flatten() {
-            self.promises.answered(push, *answered)?;
-        }
-        Ok(listening)
+        done.iter().flatten().try_for_each(|(push, answered)| self.promises.answered(push, *answered))
     }
 
     /// What back ends used before must be right after a start.
