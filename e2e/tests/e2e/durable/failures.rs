@@ -114,7 +114,9 @@ fn a_full_disk_refuses_and_loses_nothing() {
     assert_eq!(refused.status(), 503, "{refused}");
     let told: Value = serde_json::from_str(refused.text()).expect("it is goim's envelope");
     assert_eq!(told["code"], -500);
-    assert!(told["message"].as_str().is_some_and(|told| told.contains("the disk of the log has no room left")));
+    assert!(
+        told["message"].as_str().is_some_and(|told| told.contains("the disk of the log has no room left"))
+    );
     assert!(refused.header("retry-after").is_some(), "{refused}");
     let body = json!({"to": {"devices": ["one"]}, "operation": 1000, "body": "x".repeat(1000)}).to_string();
     let problem = cluster.api().request(
