@@ -45,10 +45,10 @@ _Static_assert(sizeof(off_t) == 8 && sizeof(long) == 8, "only for systems of 64 
 #define MAX_PLACES 128
 #define MAX_TRAPS 8
 
-/* Kinds of operations, as in POWERCUT_PLACES. Up to LINK, also the kinds of records. */
-enum kind { CREATE, WRITE, SIZE, SYNC, FOLDER_SYNC, RENAME, UNLINK, MKDIR, LINK, SYNCED, HELLO, STRUCK, STRANGE };
+/* Kinds of operations, as in POWERCUT_PLACES. Up to LINK, also the kinds of records; a READ leaves none. */
+enum kind { CREATE, WRITE, SIZE, SYNC, FOLDER_SYNC, RENAME, UNLINK, MKDIR, LINK, READ, SYNCED, HELLO, STRUCK, STRANGE };
 static const char *const kind_names[] = {"create", "write",  "size",  "sync", "folder-sync",
-                                         "rename", "unlink", "mkdir", "link"};
+                                         "rename", "unlink", "mkdir", "link", "read"};
 #define KINDS (sizeof kind_names / sizeof *kind_names)
 
 /* What happens at a chosen operation: a kill before, in the middle of or after it; or EIO. */
@@ -395,6 +395,21 @@ static int do_fallocate(int fd, int mode, off_t offset, off_t length)
     return end(&op, result);
 }
 
+/* Reading changes nothing; it is here only to fail. */
+static ssize_t do_read(int fd, void *data, size_t size, off_t offset)
+{
+    char out[PATH_MAX];
+    struct stat st;
+    struct op op;
+    const char *where = opened(fd, &st, out);
+    if (!where)
+        return syscall(SYS_pread64, fd, data, size, offset);
+    lock();
+    if (!begin(&op, READ, where, 0))
+        return end(&op, -1);
+    return end(&op, syscall(SYS_pread64, fd, data, size, offset));
+}
+
 /* ---- Names ---- */
 
 static int do_rename(int from_at, const char *from, int to_at, const char *to, unsigned flags)
@@ -561,6 +576,11 @@ PWRITE(pwrite)
 PWRITE(pwrite64)
 PWRITEV(pwritev)
 PWRITEV(pwritev64)
+
+#define PREAD(name) \
+    EXPORT ssize_t name(int fd, void *data, size_t size, off_t offset) { return do_read(fd, data, size, offset); }
+PREAD(pread)
+PREAD(pread64)
 
 EXPORT int fsync(int fd) { return do_sync(SYS_fsync, fd); }
 EXPORT int fdatasync(int fd) { return do_sync(SYS_fdatasync, fd); }

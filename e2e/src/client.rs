@@ -83,7 +83,7 @@ impl Dial {
         self.try_open().expect("the server takes the connection")
     }
 
-    /// Connects, if the server does not reset the connection as soon as it is there.
+    /// Connects, if the server is there and does not reset the connection at once.
     #[track_caller]
     pub fn try_open(self) -> Option<Client> {
         let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Protocol::TCP))
@@ -96,7 +96,11 @@ impl Dial {
         }
         match socket.connect_timeout(&self.address.into(), PATIENCE) {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused) =>
+            {
+                return None;
+            }
             Err(error) => panic!("the server cannot be reached: {error}"),
         }
         socket.set_tcp_nodelay(true).expect("an open socket has options");

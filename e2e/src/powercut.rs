@@ -84,6 +84,8 @@ pub struct Power {
     disk: Disk,
     promise: Promise,
     lie: Option<Lie>,
+    /// Where servers keep their data in the folder.
+    below: PathBuf,
     seed: u64,
     rng: Rng,
     /// Lives so far.
@@ -117,6 +119,7 @@ impl Power {
             disk,
             promise,
             lie,
+            below: PathBuf::new(),
             seed,
             rng,
             lives: 0,
@@ -139,6 +142,13 @@ impl Power {
         self.rescan()
     }
 
+    /// Has servers keep their data in a folder below, which the first of them has to make.
+    #[must_use]
+    pub fn below(mut self, folder: &str) -> Self {
+        self.below = PathBuf::from(folder);
+        self
+    }
+
     fn rescan(mut self) -> Self {
         assert_eq!(self.lives, 0, "choose the disk before the first life");
         self.disk = Disk::scan(&self.data(), self.promise, self.lie);
@@ -148,6 +158,20 @@ impl Power {
     /// The data folder. A test may look at it between lives, and fill it before the first.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// Where servers keep their data: the data folder, or one below it.
+    pub fn home(&self) -> PathBuf {
+        let data = self.data();
+        if self.below.as_os_str().is_empty() { data } else { data.join(&self.below) }
+    }
+
+    /// Says that the test has changed the data folder between two lives. All that is there is durable then.
+    #[track_caller]
+    pub fn changed(&mut self) {
+        assert!(!self.alive, "a life goes on");
+        self.disk = Disk::scan(&self.data(), self.promise, self.lie);
+        self.story.push("changed by the test".to_owned());
     }
 
     fn log(&self) -> PathBuf {
@@ -172,7 +196,7 @@ impl Power {
     #[track_caller]
     pub fn start(&mut self, builder: Builder, cuts: &[Cut]) -> Life {
         self.begin(cuts);
-        let builder = builder.data(&self.data()).environment(self.environment(cuts));
+        let builder = builder.data(&self.home()).environment(self.environment(cuts));
         Life::server(self.log(), builder.start_or_end())
     }
 

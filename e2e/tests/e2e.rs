@@ -8,6 +8,7 @@ mod e2e {
     mod deploy;
     mod doctor;
     mod drain;
+    mod durable;
     mod goim_faults;
     mod goim_routes;
     mod many;

@@ -96,6 +96,13 @@ pub(crate) fn encode(push: &Push, now: SystemTime) -> Vec<u8> {
     record.encode_to_vec()
 }
 
+impl Logged {
+    /// What a record of the log says. `None` for bytes that no version has written.
+    pub fn decode(record: Bytes) -> Option<Self> {
+        decode(record)
+    }
+}
+
 /// `None` for bytes that no version has written.
 pub(crate) fn decode(bytes: Bytes) -> Option<Logged> {
     let record = Record::decode(bytes).ok()?;

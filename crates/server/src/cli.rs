@@ -14,6 +14,7 @@ mod doctor;
 mod http;
 mod key;
 mod listen;
+mod log;
 mod place;
 mod push;
 mod room;
@@ -23,6 +24,7 @@ pub use completions::Completions;
 pub use config::Config;
 pub use doctor::Doctor;
 pub use listen::Listen;
+pub use log::Log;
 pub use push::Push;
 pub use up::Up;
 
@@ -54,6 +56,8 @@ pub enum Command {
     Config(Config),
     /// Say whether a server would run here, what stands in its way, and what it would promise
     Doctor(Doctor),
+    /// Print what the push log holds, or say whether it is whole
+    Log(Log),
     /// Print a completion script for a shell
     Completions(Completions),
 }

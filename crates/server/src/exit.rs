@@ -21,6 +21,8 @@ exits! {
     Ok = 0,
     /// Wrong arguments, or the server refused what was asked.
     Usage = 64,
+    /// Data on disk are damaged.
+    Damaged = 65,
     /// Something that is needed is not there: a server that does not run, a port that is taken.
     Unavailable = 69,
     /// A defect in anser.

@@ -26,6 +26,7 @@ fn run(command: Command) -> Exit {
         Command::Listen(listen) => listen.run(),
         Command::Config(config) => config.run(),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Log(log) => log.run(),
         Command::Completions(completions) => completions.run(),
     };
     match done {

@@ -78,9 +78,28 @@ pub(crate) fn ensure_file(data: &Path, file: &str) -> Result<Vec<Secret>, Failur
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             make(data, &path).map_err(|error| Failure::create(&path, &error))?;
         }
+        Ok(found) if found.is_file() => keep(data, &path)?,
         _ => {}
     }
     read(&path)
+}
+
+/// Makes durable what is there: a start that was killed may not have come so far, and what is used now must
+/// be the same after a power cut.
+fn keep(data: &Path, path: &Path) -> Result<(), Failure> {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    for place in [path, data] {
+        match File::open(place).and_then(|file| file.sync_all()) {
+            // Nothing was made by us then. Who may not read it is told so by `read`.
+            Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => {}
+            Err(error) => {
+                let what = format!("cannot make {} durable", place.display());
+                return Err(Failure::system(what, &error, "look at the disk"));
+            }
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }
 
 /// The command of a shell that prints the first key of a data folder.

@@ -1,7 +1,7 @@
 //! The push log of this process: its settings, its folder, and what happens when its disk fails.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anser_api::settings;
@@ -33,9 +33,14 @@ settings! {
     }
 }
 
+/// Where the log is in a data folder.
+pub(crate) fn folder(data: &Path) -> PathBuf {
+    data.join("log")
+}
+
 /// Opens the log in `log` below the data folder.
 pub(crate) fn open(store: &Store, data: &Path) -> Result<SegmentLog, Failure> {
-    let path = data.join("log");
+    let path = folder(data);
     let disk = Folder::open(&path).map_err(|error| Failure::create(&path, &error))?;
     let config = segments::Config {
         segment_bytes: store.segment_bytes,
@@ -60,7 +65,8 @@ fn failed(cause: &str) {
     std::process::exit(Exit::System as i32);
 }
 
-fn failure(error: OpenError) -> Failure {
+/// What a person is to do about a log that cannot be opened.
+pub(crate) fn failure(error: OpenError) -> Failure {
     match error {
         OpenError::Newer { .. } => Failure::new(
             Exit::Config,

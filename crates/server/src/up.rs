@@ -1,11 +1,12 @@
 //! A process with its roles, from its start to the signal that ends it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anser_comet::Comet;
+use anser_store::disk::make_folder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
@@ -85,9 +86,7 @@ const ROLE_LOCKS: [(Roles, &str); 2] = [(Roles::Comet, "comet.lock"), (Roles::Lo
 
 /// Makes the data folder, for this user alone, and holds it against a second process.
 fn lock(roles: Roles, data: &Path) -> Result<File, Failure> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let create = |error: io::Error| Failure::create(data, &error);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(create)?;
+    make_folder(data).map_err(|error| Failure::create(data, &error))?;
     let own = ROLE_LOCKS.iter().find(|(role, _)| *role == roles);
     let path = data.join(own.map_or(LOCK, |(_, file)| file));
     let file = File::create(&path).map_err(|error| Failure::create(&path, &error))?;

@@ -297,3 +297,57 @@ fn listen_prints_json() {
     assert!(pushed.ends_with("Z\",\"op\":1000,\"text\":\"hello\"}\n"), "{pushed}");
     thread.join().unwrap();
 }
+
+#[test]
+fn a_log_that_is_not_there_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let said =
+        "anser: there is no push log in here: name the data folder of a server that has run with --data\n";
+    for arguments in [&["log", "--data", "here"][..], &["log", "verify", "--data", "here"]] {
+        let expected = (69, String::new(), said.to_owned());
+        assert_eq!(told(&anser(folder.path(), &[], arguments)), expected);
+    }
+    assert!(!folder.path().join("here").exists(), "looking makes nothing");
+}
+
+#[test]
+fn a_log_is_read_and_damage_is_an_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("anser-data/log");
+    let disk = anser_store::disk::Folder::open(&folder.path().join("anser-data"))
+        .and_then(|_| anser_store::disk::Folder::open(&place));
+    let config = anser_store::segments::Config::default();
+    let opened = anser_store::segments::SegmentLog::open(
+        std::sync::Arc::new(disk.unwrap()),
+        &config,
+        7,
+        Box::new(|cause| panic!("{cause}")),
+    );
+    let log = opened.unwrap().log;
+    let append = |record: &[u8]| anser_store::Log::append(&log, record, &mut |_| true).unwrap();
+    // As crates/job/src/record.rs has it: accepted, operation, body, room.
+    append(b"\x08\x01\x10\xe8\x07\x1a\x02hi\x42\x08live://1");
+    append(b"\xff\xff");
+    drop(log);
+    let line = "            64  1970-01-01T00:00:00.001Z  op 1000  2 bytes  room live://1";
+    let at = |arguments: &[&str]| told(&anser(folder.path(), &[], arguments));
+    let (code, out, said) = at(&["log"]);
+    assert_eq!((code, &*out), (65, &*format!("{line}\n           107  is no push, 2 bytes\n")), "{said}");
+    assert!(said.starts_with("anser: 1 place in the push log cannot be read, and what was there is lost: "));
+    let (_, out, _) = at(&["log", "--body"]);
+    assert!(out.starts_with(&format!("{line}  \"hi\"\n")), "{out}");
+    let (_, out, _) = at(&["log", "--from", "65", "--json"]);
+    assert_eq!(out, "{\"id\":\"107\",\"size\":2,\"unknown\":true}\n");
+    let (code, out, said) = at(&["log", "verify"]);
+    assert_eq!(code, 65, "{said}");
+    assert!(said.starts_with("anser: the record at 107 is no push\n"), "{said}");
+    assert_eq!(
+        out,
+        "segments  1\npushes    2, 21 bytes\nfirst     64, accepted 1970-01-01T00:00:00.001Z\n\
+         last      64, accepted 1970-01-01T00:00:00.001Z\ndamage    1\n"
+    );
+    let held = fs::File::create(folder.path().join("anser-data/anser.lock")).unwrap();
+    held.lock().unwrap();
+    let (code, _, said) = at(&["log"]);
+    assert_eq!((code, said.contains("a server uses the data folder anser-data: stop it first")), (69, true));
+}

@@ -66,27 +66,94 @@ pub struct Folder(PathBuf);
 impl Folder {
     /// Opens a folder, and makes it if it is not there.
     pub fn open(path: &Path) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
-        }
+        make_folder(path)?;
         Ok(Self(path.to_owned()))
     }
 }
 
+/// Makes a folder, for this user alone, and what is missing above it; its name is durable then. One that is
+/// there may be of a start that was killed before it had seen to that.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    let (parent, root) = match path.parent() {
+        None => return Ok(()),
+        Some(parent) if parent.as_os_str().is_empty() => (Path::new("."), true),
+        Some(parent) => (parent, parent.parent().is_none()),
+    };
+    if !path.is_dir() {
+        if !root {
+            make_folder(parent)?;
+        }
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            made => made?,
+        }
+    }
+    match File::open(parent).and_then(|parent| parent.sync_all()) {
+        // Who may not look into a folder cannot sync it either, and has not made this one.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    }
+}
+
+/// A folder that is only looked at: nothing in it is changed, nothing is made.
+#[derive(Clone, Debug)]
+pub struct ReadOnly(PathBuf);
+
+impl ReadOnly {
+    /// Names a folder.
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+}
+
+impl Disk for ReadOnly {
+    fn list(&self) -> io::Result<Vec<Entry>> {
+        list(&self.0)
+    }
+
+    fn create(&self, _name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(File::open(self.0.join(name))?))
+    }
+
+    fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn remove(&self, _name: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn name(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+/// The files of a folder.
+fn list(folder: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_file()
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            entries.push(Entry { name, len: metadata.len(), modified: metadata.modified()? });
+        }
+    }
+    Ok(entries)
+}
+
 impl Disk for Folder {
     fn list(&self) -> io::Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.0)? {
-            let entry = entry?;
-            let metadata = entry.metadata()?;
-            if metadata.is_file()
-                && let Ok(name) = entry.file_name().into_string()
-            {
-                entries.push(Entry { name, len: metadata.len(), modified: metadata.modified()? });
-            }
-        }
-        Ok(entries)
+        list(&self.0)
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {

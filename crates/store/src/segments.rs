@@ -10,6 +10,7 @@
 //! - `writer`: the thread that syncs.
 //! - `keeper`: the thread that makes segments and removes them.
 //! - `reader`: pages of records.
+//! - `view`: a log that is only looked at.
 //! - `consumer`: positions of consumers.
 //!
 //! A position is the base of its segment plus the place in the file. Each start begins a segment, at a base
@@ -22,9 +23,11 @@ mod reader;
 mod record;
 #[cfg(test)]
 mod tests;
+mod view;
 mod writer;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -39,6 +42,7 @@ use crate::metrics::{self, Stats};
 use consumer::Consumers;
 pub use open::Opened;
 use record::{SEGMENT_HEADER, size};
+pub use view::{View, read_only};
 
 /// Positions that a start leaves out: more than can have been given without being durable, which is
 /// `pending_bytes` and the two segments into which they may reach.
@@ -305,6 +309,14 @@ impl metrics::Source for Shared {
 impl Catalog {
     fn bytes(&self) -> u64 {
         self.by_base.values().map(|segment| segment.len).sum()
+    }
+
+    /// The segment that a position lies in, or the next one, with its base.
+    fn segment_at(&self, position: u64) -> Option<(u64, Segment)> {
+        let below = self.by_base.range(..=position).next_back();
+        let within = below.filter(|(base, segment)| position < **base + segment.len);
+        let above = || self.by_base.range((Bound::Excluded(position), Bound::Unbounded)).next();
+        within.or_else(above).map(|(base, segment)| (*base, segment.clone()))
     }
 }
 

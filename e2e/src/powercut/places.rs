@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Mkdir,
     /// A file gets a second name.
     Link,
+    /// A part of a file is read. It can only fail, and no report counts it.
+    Read,
 }
 
 impl Kind {
@@ -37,11 +39,12 @@ impl Kind {
             Self::Unlink => "unlink",
             Self::Mkdir => "mkdir",
             Self::Link => "link",
+            Self::Read => "read",
         }
     }
 }
 
-use Kind::{Create, FolderSync, Link, Mkdir, Rename, Size, Sync, Unlink, Write};
+use Kind::{Create, FolderSync, Link, Mkdir, Read, Rename, Size, Sync, Unlink, Write};
 
 /// Name, kinds, and a glob for the path from the data folder, in which `*` stands for `/` as well.
 type Place = (&'static str, &'static [Kind], &'static str);
@@ -78,6 +81,9 @@ pub(super) const TABLE: &[Place] = &[
     ("other.rename", &[Rename], "*"),
     ("other.remove", &[Unlink], "*"),
     ("other.link", &[Link], "*"),
+    ("position.read", &[Read], "*consumer*"),
+    ("segment.read", &[Read], "*.log"),
+    ("other.read", &[Read], "*"),
 ];
 
 /// The names, each once, in the order of the table.
@@ -112,7 +118,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_row_for_what_is_left() {
-        for kind in [Create, Write, Size, Sync, FolderSync, Rename, Unlink, Mkdir, Link] {
+        for kind in [Create, Write, Size, Sync, FolderSync, Rename, Unlink, Mkdir, Link, Read] {
             let rest = TABLE.iter().rfind(|(_, kinds, _)| kinds.contains(&kind));
             assert_eq!(rest.map(|(_, _, glob)| *glob), Some("*"), "{kind:?}");
         }

@@ -74,10 +74,10 @@ fn one(at: u64, bytes: &[u8]) -> Record {
         5 => Event::Rename { from: path, to: text(other) },
         6 => Event::Unlink { path },
         8 => Event::Link { inode, path },
-        9 => Event::Synced { number, done: offset == 1 },
-        10 => Event::Hello,
-        11 => Event::Struck { nth: offset, action: number },
-        12 => Event::Strange { what: path },
+        10 => Event::Synced { number, done: offset == 1 },
+        11 => Event::Hello,
+        12 => Event::Struck { nth: offset, action: number },
+        13 => Event::Strange { what: path },
         unknown => panic!("the shim writes records of a kind {unknown} that nobody knows"),
     };
     Record { at, place: place as usize, event }

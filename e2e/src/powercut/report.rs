@@ -94,6 +94,12 @@ impl Coverage {
         places.filter(|place| When::CUTS.iter().all(|when| self.count(place, *when) == 0)).collect()
     }
 
+    /// How many cuts there were.
+    pub fn cuts(&self) -> u64 {
+        let cuts = self.struck.iter().filter(|((_, when), _)| When::CUTS.contains(when));
+        cuts.map(|(_, count)| count).sum()
+    }
+
     fn count(&self, place: &'static str, when: When) -> u64 {
         self.struck.get(&(place, when)).copied().unwrap_or(0)
     }

@@ -49,6 +49,10 @@ impl Kept {
         let file = disk.open(name)?;
         // What a killed process left is made durable before it is believed.
         file.sync()?;
+        Self::read(file)
+    }
+
+    fn read(file: Box<dyn DiskFile>) -> io::Result<Self> {
         let mut bytes = [0; 512 + SLOT];
         let read = file.read_at(&mut bytes, 0)?;
         let slots = SLOTS.iter().filter_map(|at| decode(bytes[..read].get(*at as usize..)?));
@@ -99,6 +103,12 @@ impl Consumers {
         let own = files.iter().filter_map(|file| Some((name_of(file)?, file)));
         let open = |(name, file): (&str, &String)| Ok((name.to_owned(), Kept::open(disk, file)?));
         own.map(open).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// The position of each that has a file, which is only read.
+    pub(super) fn look(disk: &dyn Disk, files: &[String]) -> io::Result<Vec<(String, u64)>> {
+        let own = files.iter().filter_map(|file| Some((name_of(file)?, file)));
+        own.map(|(name, file)| Ok((name.to_owned(), Kept::read(disk.open(file)?)?.value))).collect()
     }
 
     /// The position of a consumer; a new one is at `end`.

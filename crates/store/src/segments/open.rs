@@ -13,7 +13,7 @@ use super::{
     Catalog, Config, GAP, MOST, OnFailure, Ready, Segment, SegmentLog, Shared, Tail, base_of, file_name,
     is_prepared, lock,
 };
-use crate::disk::{Disk, Entry};
+use crate::disk::{Disk, DiskFile, Entry};
 use crate::log::{Damage, Durable, OpenError};
 use crate::metrics::Stats;
 
@@ -81,8 +81,16 @@ impl SegmentLog {
     }
 }
 
-struct Finder<'a> {
-    disk: &'a dyn Disk,
+pub(super) struct Finder<'a> {
+    pub(super) disk: &'a dyn Disk,
+}
+
+/// What a segment is, before anything is done about it.
+pub(super) struct Look {
+    /// The log that it is of; none if its head cannot be read.
+    pub(super) id: Option<u64>,
+    /// What is in it, if all of it was read.
+    pub(super) scan: Option<Scan>,
 }
 
 struct Finding {
@@ -96,7 +104,7 @@ struct Finding {
 }
 
 impl Finder<'_> {
-    fn io<T>(&self, what: &str, result: io::Result<T>) -> Result<T, OpenError> {
+    pub(super) fn io<T>(&self, what: &str, result: io::Result<T>) -> Result<T, OpenError> {
         result.map_err(|cause| OpenError::Io { what: format!("{what} in {}", self.disk.name()), cause })
     }
 
@@ -107,9 +115,7 @@ impl Finder<'_> {
             self.io(name, self.disk.remove(name))?;
         }
         let consumers = self.io("the positions of consumers", Consumers::load(self.disk, &names))?;
-        let mut segments: Vec<(u64, Entry)> =
-            entries.into_iter().filter_map(|entry| Some((base_of(&entry.name)?, entry))).collect();
-        segments.sort_unstable_by_key(|(base, _)| *base);
+        let segments = Self::segments(entries);
         let mut finding = Finding {
             id: fresh,
             base: 0,
@@ -157,6 +163,40 @@ impl Finder<'_> {
         self.io(NEXT, done)
     }
 
+    /// The segments in a list of files, in order.
+    pub(super) fn segments(entries: Vec<Entry>) -> Vec<(u64, Entry)> {
+        let mut segments: Vec<_> =
+            entries.into_iter().filter_map(|entry| Some((base_of(&entry.name)?, entry))).collect();
+        segments.sort_unstable_by_key(|(base, _)| *base);
+        segments
+    }
+
+    /// What a segment is. The last one is read as a whole, and one without a head.
+    pub(super) fn look(
+        &self,
+        file: &dyn DiskFile,
+        base: u64,
+        Entry { name, len, .. }: &Entry,
+        last: bool,
+    ) -> Result<Look, OpenError> {
+        let mut head = [0; SEGMENT_HEADER];
+        let read = self.io(name, file.read_at(&mut head, 0))?;
+        let id = match SegmentHeader::decode(&head[..read]) {
+            Head::Segment(header) => Some(header.log),
+            Head::Newer(found) => {
+                return Err(OpenError::Newer { file: name.clone(), found, known: SEGMENT_VERSION });
+            }
+            Head::Nothing => None,
+        };
+        if !last && id.is_some() {
+            return Ok(Look { id, scan: None });
+        }
+        let mut bytes = vec![0; *len as usize];
+        let read = self.io(name, file.read_at(&mut bytes, 0))?;
+        bytes.truncate(read);
+        Ok(Look { id, scan: Some(scan(base, &bytes)) })
+    }
+
     /// Takes a segment into the catalog; the log that it is of.
     fn segment(
         &self,
@@ -169,22 +209,10 @@ impl Finder<'_> {
         let file = self.io(name, self.disk.open(name))?;
         // Nothing that follows from a record may be earlier than its being durable.
         self.io(name, file.sync())?;
-        let mut head = [0; SEGMENT_HEADER];
-        let read = self.io(name, file.read_at(&mut head, 0))?;
-        let id = match SegmentHeader::decode(&head[..read]) {
-            Head::Segment(header) => Some(header.log),
-            Head::Newer(found) => {
-                return Err(OpenError::Newer { file: name.clone(), found, known: SEGMENT_VERSION });
-            }
-            Head::Nothing => None,
-        };
+        let Look { id, scan } = self.look(&*file, base, entry, last)?;
         let mut len = entry.len;
-        if last || id.is_none() {
-            let mut bytes = vec![0; len as usize];
-            let read = self.io(name, file.read_at(&mut bytes, 0))?;
-            bytes.truncate(read);
-            let scan = scan(base, &bytes);
-            if scan.end == SEGMENT_HEADER && scan.damage.is_empty() {
+        if let Some(scan) = scan {
+            if scan.is_empty() {
                 // Nothing in it was durable.
                 self.io(name, self.disk.remove(name))?;
                 finding.cut += scan.cut;
@@ -220,6 +248,13 @@ pub(super) struct Scan {
     /// Bytes behind it that are not zero, up to the last of them.
     pub(super) cut: u64,
     pub(super) damage: Vec<Damage>,
+}
+
+impl Scan {
+    /// Nothing in it was durable.
+    pub(super) fn is_empty(&self) -> bool {
+        self.end == SEGMENT_HEADER && self.damage.is_empty()
+    }
 }
 
 /// Reads a whole segment. What cannot be read is damage if a later record says that it was durable.

@@ -1,7 +1,6 @@
 //! Reading records back.
 
 use std::io;
-use std::ops::Bound;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -14,36 +13,42 @@ use crate::log::{Damage, Page, ReadError};
 /// Bytes read at once, at least.
 const WINDOW: usize = 256 << 10;
 
+/// A page of records of the segments that `segment_at` finds, up to the end of what is durable.
+pub(super) fn page(
+    segment_at: impl Fn(u64) -> Option<(u64, Segment)>,
+    durable: u64,
+    from: u64,
+    max_bytes: usize,
+    folder: &str,
+) -> Result<Page, ReadError> {
+    let mut page = Page { next: from, ..Page::default() };
+    let mut left = max_bytes;
+    while page.is_empty()
+        && page.next < durable
+        && let Some((base, segment)) = segment_at(page.next)
+    {
+        if base >= durable {
+            break;
+        }
+        let at = page.next.max(base + SEGMENT_HEADER as u64);
+        let end = (base + segment.len).min(durable);
+        let done = read_segment(base, &segment, at, end, &mut left, &mut page);
+        done.map_err(|cause| ReadError {
+            what: format!("segment {} in {folder}", Shared::segment_name(base)),
+            cause,
+        })?;
+    }
+    Ok(page)
+}
+
 impl Shared {
-    /// The segment that a position lies in, or the next one, with its base.
     fn segment_at(&self, position: u64) -> Option<(u64, Segment)> {
-        let catalog = lock(&self.catalog);
-        let below = catalog.by_base.range(..=position).next_back();
-        let within = below.filter(|(base, segment)| position < **base + segment.len);
-        let above = || catalog.by_base.range((Bound::Excluded(position), Bound::Unbounded)).next();
-        within.or_else(above).map(|(base, segment)| (*base, segment.clone()))
+        lock(&self.catalog).segment_at(position)
     }
 
     pub(super) fn page(&self, from: u64, max_bytes: usize) -> Result<Page, ReadError> {
         let durable = self.durable.load(Ordering::Acquire);
-        let mut page = Page { next: from, ..Page::default() };
-        let mut left = max_bytes;
-        while page.is_empty()
-            && page.next < durable
-            && let Some((base, segment)) = self.segment_at(page.next)
-        {
-            if base >= durable {
-                break;
-            }
-            let at = page.next.max(base + SEGMENT_HEADER as u64);
-            let end = (base + segment.len).min(durable);
-            let done = read_segment(base, &segment, at, end, &mut left, &mut page);
-            done.map_err(|cause| ReadError {
-                what: format!("segment {} in {}", Self::segment_name(base), self.disk.name()),
-                cause,
-            })?;
-        }
-        Ok(page)
+        page(|position| self.segment_at(position), durable, from, max_bytes, &self.disk.name())
     }
 
     pub(super) fn one(&self, position: u64) -> Result<Option<Bytes>, ReadError> {

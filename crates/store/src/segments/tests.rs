@@ -476,3 +476,75 @@ fn a_disk_that_is_off_opens_nothing() {
     let cause = Live::open(&disk, &config()).err().unwrap();
     assert!(matches!(&cause, OpenError::Io { cause, .. } if cause.kind() == io::ErrorKind::Other), "{cause}");
 }
+
+/// A look sees what a start would find, and leaves every file as it is.
+#[test]
+fn a_look_changes_nothing_and_sees_what_a_start_sees() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let look = || read_only(&crate::disk::ReadOnly::new(&path));
+    assert!(matches!(look(), Err(OpenError::Io { .. })), "there is no folder");
+    let open = || {
+        let disk = Arc::new(crate::disk::Folder::open(&path).unwrap());
+        SegmentLog::open(disk, &config(), 5, Box::new(|cause| panic!("{cause}"))).unwrap()
+    };
+    let opened = open();
+    opened.log.consumer("job").unwrap();
+    let put = |record: &[u8]| {
+        let appended = opened.log.append(record, &mut |_| true).unwrap().unwrap();
+        eventually("the disk", || appended.durable.is_done());
+        appended.position
+    };
+    let positions: Vec<u64> = (0..30u8).map(|n| put(&[n; 500])).collect();
+    opened.log.commit("job", positions[20]).unwrap();
+    drop(opened);
+
+    // A flipped bit in an old segment, and a torn tail in the last one.
+    let last = path.join(file_name(positions[29] / 4096 * 4096));
+    let flip = |file: &std::path::Path, at: u64| {
+        let mut bytes = std::fs::read(file).unwrap();
+        bytes[at as usize] ^= 1;
+        std::fs::write(file, bytes).unwrap();
+    };
+    flip(&path.join(file_name(0)), positions[3] + 100);
+    flip(&last, positions[29] % 4096 + size(500) as u64 + 300);
+    let files = || -> BTreeMap<std::path::PathBuf, Vec<u8>> {
+        let paths = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+        paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    };
+    let before = files();
+    let view = look().unwrap();
+    assert_eq!((view.id(), view.cut()), (Some(5), 301));
+    assert_eq!(view.consumers(), [("job".to_owned(), positions[20])]);
+    let (mut records, mut damage, mut next) = (Vec::new(), Vec::new(), positions[2]);
+    loop {
+        let page = view.read(next, 1000).unwrap();
+        if page.is_empty() {
+            break;
+        }
+        next = page.next;
+        records.extend(page.records.into_iter().map(|(position, _)| position));
+        damage.extend(page.damage);
+    }
+    assert_eq!(records, [&positions[2..3], &positions[4..]].concat());
+    assert_eq!(damage, [Damage { from: positions[3], to: positions[4] }]);
+    assert_eq!(files(), before);
+
+    flip(&last, 40);
+    assert!(look().unwrap().read(positions[29], 1).unwrap().records.len() == 1, "a head is not needed");
+}
+
+#[test]
+fn folders_are_made_one_below_the_other() {
+    let root = tempfile::tempdir().unwrap();
+    let deep = root.path().join("a/b/c");
+    crate::disk::make_folder(&deep).unwrap();
+    crate::disk::make_folder(&deep).unwrap();
+    assert!(deep.is_dir());
+    crate::disk::make_folder(std::path::Path::new("/")).unwrap();
+    crate::disk::make_folder(std::path::Path::new("src")).unwrap();
+    let file = root.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    assert!(crate::disk::make_folder(&file).is_err());
+    assert!(crate::disk::make_folder(&file.join("below")).is_err());
+}
