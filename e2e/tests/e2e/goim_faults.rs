@@ -95,7 +95,7 @@ fn w3_the_late_end_of_an_old_connection_takes_no_route() {
         let mut newest = apart.login(new, Transport::WebSocket, TOKEN);
         is_reached(&apart, &mut newest, "while the old one lingers");
         drop(lingering);
-        let open = if old == new { 1 } else { 0 };
+        let open = i64::from(old == new);
         eventually_eq("the old one is gone", open, || {
             apart.metrics(Role::Comet(old)).get("comet_sockets_open")
         });

@@ -38,10 +38,13 @@ fn until_the_end(client: &mut Client) -> Vec<usize> {
     }
 }
 
+/// Each of them must get these numbers next.
 #[track_caller]
-fn expect(client: &mut Client, numbers: impl Iterator<Item = usize>) {
-    for number in numbers {
-        assert_eq!(client.push(), (1000, number.to_string()));
+fn expect(clients: &mut [Client], numbers: std::ops::Range<usize>) {
+    for client in clients {
+        for number in numbers.clone() {
+            assert_eq!(client.push(), (1000, number.to_string()));
+        }
     }
 }
 
@@ -54,7 +57,7 @@ fn what_a_dead_comet_had_not_written_comes_to_keys_that_return() {
     let mut witness = apart.login(1, Transport::Tcp, r#"{"key":"witness","room_id":"live://1"}"#);
     let mut api = apart.api();
     (0..20).for_each(|number| push(&mut api, number));
-    clients.iter_mut().for_each(|client| expect(client, 0..20));
+    expect(&mut clients, 0..20);
     apart.check_accounts();
 
     apart.signal(Role::Comet(0), Signal::STOP);
@@ -73,14 +76,14 @@ fn what_a_dead_comet_had_not_written_comes_to_keys_that_return() {
     for key in 0..2 {
         back.push(apart.login(1, Transport::ALL[key % 2], &token(key)));
     }
-    back.iter_mut().for_each(|client| expect(client, 20..60));
+    expect(&mut back, 20..60);
     apart.run(Role::Comet(0));
     for key in 2..4 {
         back.push(apart.login(0, Transport::ALL[key % 2], &token(key)));
     }
-    back[2..].iter_mut().for_each(|client| expect(client, 20..60));
+    expect(&mut back[2..], 20..60);
     (60..70).for_each(|number| push(&mut api, number));
-    back.iter_mut().for_each(|client| expect(client, 60..70));
+    expect(&mut back, 60..70);
     apart.check_accounts();
     let job = apart.metrics(Role::Job);
     assert_eq!(job.labelled("job_done", "lost"), 1, "{:?}", job.labels("job_done"));
@@ -102,9 +105,9 @@ fn what_waits_for_a_key_in_vain_is_counted() {
     eventually_eq("they did not come back", 5 * KEYS as i64, || {
         apart.metrics(Role::Job).labelled("job_done", "not_back")
     });
-    let mut late = apart.login(1, Transport::Tcp, &token(0));
+    let late = apart.login(1, Transport::Tcp, &token(0));
     push(&mut api, 5);
-    expect(&mut late, 5..6);
+    expect(&mut [late], 5..6);
     apart.kill(Role::Logic);
     apart.run(Role::Logic);
     apart.run(Role::Comet(0));
@@ -139,7 +142,7 @@ fn a_stream_goes_on_behind_the_death_of_a_comet() {
         let from: usize = from.parse().unwrap();
         assert!(from <= first.len(), "k{key} misses {} to {from}", first.len());
         twice += first.len() - from;
-        expect(&mut second, from + 1..STREAM);
+        expect(&mut [second], from + 1..STREAM);
     }
     stream.join().unwrap();
     apart.run(Role::Comet(0));
