@@ -114,7 +114,9 @@ fn a_full_disk_refuses_and_loses_nothing() {
     assert_eq!(refused.status(), 503, "{refused}");
     let told: Value = serde_json::from_str(refused.text()).expect("it is goim's envelope");
     assert_eq!(told["code"], -500);
-    assert!(told["message"].as_str().is_some_and(|told| told.contains("the disk of the log has no room left")));
+    assert!(
+        told["message"].as_str().is_some_and(|told| told.contains("the disk of the log has no room left"))
+    );
     assert!(refused.header("retry-after").is_some(), "{refused}");
     let body = json!({"to": {"devices": ["one"]}, "operation": 1000, "body": "x".repeat(1000)}).to_string();
     let problem = cluster.api().request(
@@ -259,4 +261,23 @@ fn a_folder_has_one_process() {
     }
     drop(cluster);
     assert_eq!(Process::run(&["log", "verify", "--data", &data]).code, Some(0));
+}
+
+/// A start was killed when it had just named a secret; the next one uses what it finds. Then the power goes.
+#[test]
+fn a_secret_of_a_killed_start_stays_the_same() {
+    for (place, file) in [("key.rename", "push.key"), ("other.rename", "cluster.secret")] {
+        for seed in 0..6 {
+            let Some(mut power) = Power::new(seed) else { return };
+            let mut life = power.start(Cluster::builder(), &[Cut::at(place, 1)]);
+            life.wait_killed();
+            power.survive(life);
+            let path = power.home().join(file);
+            let life = power.start(Cluster::builder(), &[]);
+            assert!(life.cluster().is_some(), "it does not start");
+            let used = fs::read_to_string(&path).expect("it is there");
+            power.cut(life);
+            assert_eq!(fs::read_to_string(&path).unwrap_or_default(), used, "{file} with seed {seed}");
+        }
+    }
 }

@@ -147,8 +147,7 @@ impl World {
     ) -> Result<(), String> {
         let done: Vec<Vec<(Push, Answered)>> = thread::scope(|scope| {
             let both = callers.iter().zip(plans);
-            let running: Vec<_> =
-                both.map(|(caller, plan)| scope.spawn(move || caller.run(plan))).collect();
+            let running: Vec<_> = both.map(|(caller, plan)| scope.spawn(move || caller.run(plan))).collect();
             running.into_iter().map(|thread| thread.join().expect("a caller goes on")).collect()
         });
         done.iter().flatten().try_for_each(|(push, answered)| self.promises.answered(push, *answered))
