@@ -71,7 +71,12 @@ fn lives(seed: u64, power: Power, numbers: &Numbers, coverage: &Mutex<Coverage>)
     for life in 0..3 {
         let kind = usize::from(life > 0);
         let number = numbers[kind].fetch_add(1, Ordering::Relaxed);
-        let cut = aim(&mut world.power, number, &whole[kind]);
+        // Segments go only where what is done is not kept, and nobody keeps it from being done.
+        let cut = if life == 1 && world.drops_segments() {
+            Cut::at("segment.trim", 1 + number % 2).when(When::CUTS[number as usize / 2 % 3])
+        } else {
+            aim(&mut world.power, number, &whole[kind])
+        };
         let end = if (seed + life) % 4 == 3 { End::Kill } else { End::Cut };
         let report = world.live(&[cut], end)?;
         coverage.lock().unwrap_or_else(PoisonError::into_inner).add(&report);

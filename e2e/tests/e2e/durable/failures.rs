@@ -262,3 +262,22 @@ fn a_folder_has_one_process() {
     drop(cluster);
     assert_eq!(Process::run(&["log", "verify", "--data", &data]).code, Some(0));
 }
+
+/// A start was killed when it had just named a secret; the next one uses what it finds. Then the power goes.
+#[test]
+fn a_secret_of_a_killed_start_stays_the_same() {
+    for (place, file) in [("key.rename", "push.key"), ("other.rename", "cluster.secret")] {
+        for seed in 0..6 {
+            let Some(mut power) = Power::new(seed) else { return };
+            let mut life = power.start(Cluster::builder(), &[Cut::at(place, 1)]);
+            life.wait_killed();
+            power.survive(life);
+            let path = power.home().join(file);
+            let life = power.start(Cluster::builder(), &[]);
+            assert!(life.cluster().is_some(), "it does not start");
+            let used = fs::read_to_string(&path).expect("it is there");
+            power.cut(life);
+            assert_eq!(fs::read_to_string(&path).unwrap_or_default(), used, "{file} with seed {seed}");
+        }
+    }
+}

@@ -100,6 +100,11 @@ impl World {
         self.end(life, listening, end)
     }
 
+    /// Whether a life removes segments that are done.
+    pub(super) fn drops_segments(&self) -> bool {
+        self.settings.contains(&"store.retention=0ms") && !self.deafness
+    }
+
     /// With secrets that the disk cannot lose.
     pub(super) fn keep_secrets(self) -> Self {
         for file in SECRETS {
