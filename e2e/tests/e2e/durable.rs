@@ -8,6 +8,11 @@
 //! - `failures`: disks that fail, fill up and rot; a process that is killed alone.
 //! - `look`: `anser log`, by which a log is looked at.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "the tables and what was noticed are what a reader of the run wants"
+)]
+
 use std::env;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -32,7 +37,7 @@ const DEAF: &str = "deaf";
 /// A room of which the first key is a member.
 const ROOM: &str = "live://1";
 
-/// How many cuts there are at least, unless ANSER_CUTS says so.
+/// How many cuts there are at least, unless `ANSER_CUTS` says so.
 const CUTS: u64 = 100;
 
 /// Worlds at once.
@@ -61,7 +66,7 @@ fn aim(power: &mut Power, number: u64, whole: &Report) -> Cut {
     let cut = power.aim(whole, places[(number % count) as usize]).when(when);
     // Every second one early: while it starts, or in the first roll-over.
     let early = 1 + (number / count) % whole.operations()[cut.place()].min(3);
-    if (number + number / count) % 2 == 0 { Cut::at(cut.place(), early).when(when) } else { cut }
+    if (number + number / count).is_multiple_of(2) { Cut::at(cut.place(), early).when(when) } else { cut }
 }
 
 /// Three lives that are cut, and one in which all come back.
@@ -87,7 +92,7 @@ fn lives(seed: u64, power: Power, numbers: &Numbers, coverage: &Mutex<Coverage>)
 /// Some have to make their data folder first.
 fn world_power(seed: u64) -> Option<Power> {
     let power = Power::new(seed)?;
-    Some(if seed % 2 == 0 { power.below("new/data") } else { power })
+    Some(if seed.is_multiple_of(2) { power.below("new/data") } else { power })
 }
 
 /// The heart of it. `ANSER_CUTS=1000` cuts more often; the table of places is printed.

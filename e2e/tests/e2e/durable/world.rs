@@ -71,7 +71,7 @@ impl World {
         }
         Self {
             power,
-            promises: Promises::new(seed % 3 != 0),
+            promises: Promises::new(!seed.is_multiple_of(3)),
             settings,
             rng: Rng::with_seed(seed),
             life: 0,
