@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anser_api::comet::Flow;
-use anser_api::id::{Session, UserId};
+use anser_api::id::{Key, Session, UserId};
 use anser_wire::server::Connection;
 use smallvec::SmallVec;
 
@@ -90,6 +90,11 @@ impl Channel {
     /// Where it comes from, for the log.
     pub(crate) fn from(&self) -> SocketAddr {
         SocketAddr::new(self.remote, self.port)
+    }
+
+    /// Its key, as others name it.
+    pub(crate) fn name(&self) -> Option<&Key> {
+        self.session.as_ref().map(|session| &session.key)
     }
 
     /// Its key, for the log.

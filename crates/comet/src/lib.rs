@@ -22,6 +22,7 @@ mod frame;
 mod inbox;
 mod lanes;
 mod login;
+mod notes;
 mod outbound;
 mod push;
 mod quiet;

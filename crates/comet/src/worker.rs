@@ -25,6 +25,7 @@ use crate::channel::Channel;
 use crate::frame::Push;
 use crate::inbox::{Control, Inbox};
 use crate::login::Question;
+use crate::notes::Notes;
 use crate::quiet::Quiet;
 use crate::shared::Shared;
 use crate::slab::{Handle, Slab};
@@ -118,6 +119,8 @@ pub(crate) struct Worker {
     slots: Vec<u32>,
     tally: Tally,
     quiet: Lines,
+    /// What was not written, and why.
+    pub(crate) notes: Notes,
     /// Most bytes that have waited for one connection since all were looked at.
     largest: usize,
     /// Set when draining: when to give up.
@@ -128,6 +131,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(id: usize, poll: Poll, shared: Arc<Shared>) -> Self {
         let now = shared.now();
+        let notes = shared.config.notes.div_ceil(shared.inboxes.len());
         Self {
             id,
             inbox: shared.inboxes[id].clone(),
@@ -155,6 +159,7 @@ impl Worker {
             slots: Vec::new(),
             tally: Tally::default(),
             quiet: Lines::default(),
+            notes: Notes::new(notes),
             largest: 0,
             drain: None,
             said_goodbye: false,
@@ -249,6 +254,10 @@ impl Worker {
                 Control::Sessions { from, answer } => {
                     // Whoever asked may have given up.
                     let _ = answer.send(self.sessions_from(from));
+                }
+                Control::Inquire(asked) => {
+                    let (inquiry, answer) = *asked;
+                    let _ = answer.send(self.testify(&inquiry));
                 }
                 Control::Detach(handle) => {
                     if let Some(slot) = self.channels.resolve(handle) {

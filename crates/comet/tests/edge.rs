@@ -10,6 +10,7 @@ mod edge {
     mod foreign;
     mod limits;
     mod login;
+    mod notes;
     mod overflow;
     mod pushes;
     mod receive;

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use anser_api::id::{Incarnation, Key};
+use anser_api::id::{Incarnation, Key, Position};
 use tokio::time::Instant;
 
 use crate::lane::Item;
@@ -38,6 +38,12 @@ impl Returning {
 
     pub(crate) fn has(&self, key: &Key) -> bool {
         self.by_key.contains_key(key)
+    }
+
+    /// Until when a push waits for a key, if it does.
+    pub(crate) fn until(&self, position: Position, key: &Key) -> Option<Instant> {
+        let mut strays = self.by_key.get(key)?.iter();
+        strays.find(|stray| stray.item.message.position == position).map(|stray| stray.until)
     }
 
     pub(crate) fn push(&mut self, key: Key, stray: Stray) {

@@ -287,7 +287,7 @@ impl Worker {
         Err(("room_limit", "as many rooms exist as comet.max_rooms allows: try again later".into()))
     }
 
-    fn is_member(&self, slot: u32, name: &RoomName) -> bool {
+    pub(super) fn is_member(&self, slot: u32, name: &RoomName) -> bool {
         self.channels.get(slot).is_some_and(|channel| {
             let mut rooms = channel.rooms.iter().filter_map(|membership| self.rooms.get(membership.room));
             rooms.any(|room| room.shared.name == *name)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anser_api::comet::{Flow, OnOverflow};
+use anser_api::comet::{Flow, OnOverflow, Unwritten};
 use anser_api::id::Session;
 use anser_wire::anser::Dropped;
 use anser_wire::operation;
@@ -84,15 +84,18 @@ impl Worker {
                     let Some(slot) = self.find(key) else {
                         self.tally.absent += 1;
                         push.absent(key);
+                        self.notes.add(&push, Some(key), Unwritten::Absent);
                         continue;
                     };
                     if expired {
                         self.shared.stats.lost(Lost::Expired, 1);
+                        self.notes.add(&push, Some(key), Unwritten::Expired);
                     } else if self.takes(slot, push.op) {
                         self.offer(slot, &push);
                         self.touch(slot);
                     } else {
                         self.tally.filtered += 1;
+                        self.notes.add(&push, Some(key), Unwritten::Filtered);
                     }
                 }
                 sends += upto - at;
@@ -131,6 +134,7 @@ impl Worker {
         let Some(room) = self.rooms.get_mut(index) else { return };
         if push.has_expired() {
             let members = room.members.len() as u64;
+            self.notes.add(&push, None, Unwritten::Expired);
             release(share, &[push]);
             self.tally.due += members;
             self.shared.stats.lost(Lost::Expired, members);
@@ -315,8 +319,12 @@ impl Worker {
         let mut keyed = self.keyed.take();
         loop {
             if let Some((keys, at, push)) = keyed.take() {
-                let slots = keys[at..].iter().filter_map(|key| self.find(key));
-                lost += slots.filter(|slot| self.takes(*slot, push.op)).count() as u64;
+                for key in &keys[at..] {
+                    if self.find(key).is_some_and(|slot| self.takes(slot, push.op)) {
+                        lost += 1;
+                        self.notes.add(&push, Some(key), Unwritten::Draining);
+                    }
+                }
             }
             let Some(command) = self.inbox.take_command() else { break };
             match command {
@@ -324,10 +332,12 @@ impl Worker {
                 Command::Room { room, push } => {
                     let share = &room.shares[self.id];
                     lost += u64::from(share.members.load(Ordering::Relaxed));
+                    self.notes.add(&push, None, Unwritten::Draining);
                     release(share, &[push]);
                 }
                 Command::All { push, speed } => {
                     lost += self.receivers_from(0, push.op);
+                    self.notes.add(&push, None, Unwritten::Draining);
                     let queues = if speed == 0 { &self.shared.everyone } else { &self.shared.paced };
                     release(&queues[self.id], &[push]);
                 }
@@ -397,6 +407,7 @@ impl Worker {
             Err(cause) if cause.kind() == std::io::ErrorKind::WouldBlock => 0,
             Err(_) => {
                 self.shared.stats.lost(Lost::Closed, batch.pushes.len() as u64);
+                self.notes.add_all(&batch.pushes, channel.name(), Unwritten::Closed);
                 self.remove(slot, "peer");
                 return false;
             }
@@ -434,6 +445,7 @@ impl Worker {
         let pull = push.on_overflow == OnOverflow::Pull;
         if pull && channel.flow == Flow::Behind {
             self.tally.pulled += 1;
+            self.notes.add(push, channel.name(), Unwritten::Pulled);
             return;
         }
         let len = push.bytes(websocket).len();
@@ -459,10 +471,12 @@ impl Worker {
             self.largest = self.largest.max(outbound.bytes());
         } else if pull {
             self.tally.pulled += 1;
+            self.notes.add(push, channel.name(), Unwritten::Pulled);
             self.fall_behind(slot);
         } else {
             channel.dropped = channel.dropped.saturating_add(1);
             shared.stats.lost(Lost::Overflow, 1);
+            self.notes.add(push, channel.name(), Unwritten::Overflow);
             if let Some(unsaid) = self.quiet.slow.may_speak(Instant::now()) {
                 let (remote, key, dropped) = (channel.from(), channel.key(), channel.dropped);
                 warn!(%remote, key, dropped, unsaid, "dropped a push to a client that reads too slowly");
@@ -480,8 +494,10 @@ impl Worker {
             let before = outbound.bytes();
             let gone = outbound.discard_pullable(websocket);
             self.tally.outbound += outbound.bytes() as isize - before as isize;
-            self.tally.waiting -= gone as isize;
-            self.tally.pulled += gone;
+            self.tally.waiting -= gone.len() as isize;
+            self.tally.pulled += gone.len() as u64;
+            let key = channel.session.as_ref().map(|session| &session.key);
+            self.notes.add_all(&gone, key, Unwritten::Pulled);
         }
         self.notice(slot, operation::BEHIND, b"");
     }
@@ -557,8 +573,12 @@ impl Worker {
         let split = channel.one_write_per_packet;
         let before = outbound.bytes();
         let expired = outbound.discard_expired(websocket);
-        self.tally.waiting -= expired as isize;
-        self.shared.stats.lost(Lost::Expired, expired);
+        if !expired.is_empty() {
+            self.tally.waiting -= expired.len() as isize;
+            self.shared.stats.lost(Lost::Expired, expired.len() as u64);
+            let key = channel.session.as_ref().map(|session| &session.key);
+            self.notes.add_all(&expired, key, Unwritten::Expired);
+        }
         let mut flushed = Flushed::default();
         let accepted = &mut self.tally.accepted;
         let result = outbound.flush(&mut channel.transport, websocket, split, accepted, &mut flushed);
