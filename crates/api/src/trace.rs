@@ -60,7 +60,7 @@ impl Watch {
             *own = traces;
             own.list.truncate(MOST);
             self.on.store(!own.list.is_empty(), Ordering::Relaxed);
-            self.revision.store(own.revision, Ordering::Release);
+            self.revision.store(own.revision, Ordering::Relaxed);
         }
     }
 
@@ -80,7 +80,7 @@ impl Watch {
         }
         *own = Traces { revision: clock.max(own.revision + 1), list };
         self.on.store(!own.list.is_empty(), Ordering::Relaxed);
-        self.revision.store(own.revision, Ordering::Release);
+        self.revision.store(own.revision, Ordering::Relaxed);
         Some(own.clone())
     }
 
@@ -97,7 +97,8 @@ impl Watch {
 
     /// Changes with each change of who is traced.
     pub fn revision(&self) -> u64 {
-        self.revision.load(Ordering::Acquire)
+        // Whoever sees it takes the lock for the rest.
+        self.revision.load(Ordering::Relaxed)
     }
 
     /// Whether this connection is traced now.

@@ -51,6 +51,8 @@ pub(crate) struct Channel {
     pub(crate) paused: bool,
     /// Reading rests until the answer to its authentication is there.
     pub(crate) asking: bool,
+    /// Its steps are told in the log.
+    pub(crate) traced: bool,
     /// In the list of connections to flush at the end of this turn.
     pub(crate) touched: bool,
     /// In the list of connections with more to read.
@@ -80,6 +82,7 @@ impl Channel {
             blocked: false,
             paused: false,
             asking: false,
+            traced: false,
             touched: false,
             readable: false,
             hung_up: false,

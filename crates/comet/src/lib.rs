@@ -31,6 +31,7 @@ mod shared;
 mod slab;
 mod socket;
 mod stats;
+mod trace;
 mod transport;
 mod wheel;
 mod worker;

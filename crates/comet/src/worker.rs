@@ -83,11 +83,11 @@ struct Lines {
 
 pub(crate) struct Worker {
     id: usize,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     inbox: Arc<Inbox>,
     poll: Poll,
     now: Instant,
-    channels: Slab<Channel>,
+    pub(crate) channels: Slab<Channel>,
     /// Slots of authenticated connections, by key.
     keys: HashTable<u32>,
     rooms: Slab<Room>,
@@ -121,6 +121,9 @@ pub(crate) struct Worker {
     quiet: Lines,
     /// What was not written, and why.
     pub(crate) notes: Notes,
+    /// Who is traced, by its revision, and the connections here that are.
+    pub(crate) traces: u64,
+    pub(crate) traced: Vec<u32>,
     /// Most bytes that have waited for one connection since all were looked at.
     largest: usize,
     /// Set when draining: when to give up.
@@ -160,6 +163,8 @@ impl Worker {
             tally: Tally::default(),
             quiet: Lines::default(),
             notes: Notes::new(notes),
+            traces: 0,
+            traced: Vec::new(),
             largest: 0,
             drain: None,
             said_goodbye: false,
@@ -182,6 +187,7 @@ impl Worker {
             self.now = self.shared.now();
             self.inbox.beat.store(self.shared.micros(), Ordering::Relaxed);
             self.inbox.answer_bell();
+            self.follow_traces();
             if self.drain.is_none() && self.shared.is_draining() {
                 self.drain = Some(self.now + self.shared.config.drain_limit.0);
             }

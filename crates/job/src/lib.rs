@@ -78,7 +78,7 @@ pub(crate) struct Shared {
     directory: Arc<dyn Directory>,
     /// Rung when something waits for a key to come back.
     returning: Notify,
-    watch: Watch,
+    watch: Arc<Watch>,
 }
 
 impl fmt::Debug for Shared {
@@ -134,6 +134,9 @@ impl Shared {
             };
         };
         let accepted = record::accepted(Position(appended.position), &push.to, false);
+        if self.watch.is_on() {
+            trace::accepted(&self.watch, accepted.position, push);
+        }
         Ok((accepted, Some(appended.durable)))
     }
 
@@ -205,8 +208,9 @@ impl Job {
     ) -> Result<Self, ReadError> {
         let from = log.consumer(CONSUMER)?;
         let lanes = routes.into_iter().map(|route| Lane::new(route.name, route.comet, route.local)).collect();
-        let state = State::new(config, LogId(log.id()), lanes);
-        let (state, returning, watch) = (Mutex::new(state), Notify::new(), Watch::default());
+        let watch = Arc::new(Watch::default());
+        let state = State::new(config, LogId(log.id()), lanes, watch.clone());
+        let (state, returning) = (Mutex::new(state), Notify::new());
         let shared = Arc::new(Shared { log, state, directory, returning, watch });
         shared.replay(from)?;
         let tasks = drive::start(&shared, runtime);

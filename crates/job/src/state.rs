@@ -8,6 +8,7 @@ use anser_api::comet::{Batch, Outcome, PushError, Report, Taken, Target, Welcome
 use anser_api::id::{CometName, Key, LogId, Position};
 use anser_api::job::{Destination, Push};
 use anser_api::logic::Place;
+use anser_api::trace::Watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -17,6 +18,7 @@ use crate::lane::{Item, Lane, Link, Message, Number, Verdict, has_taken};
 use crate::metrics::{Done, Stats};
 use crate::remarks::{Remarks, What};
 use crate::returning::{Returning, Stray};
+use crate::trace;
 
 /// How long a caller is to wait when a lane is full.
 const FULL: Duration = Duration::from_millis(100);
@@ -36,10 +38,11 @@ pub(crate) struct State {
     pub(crate) remembered: Remembered,
     pub(crate) stats: Stats,
     pub(crate) remarks: Remarks,
+    watch: Arc<Watch>,
 }
 
 impl State {
-    pub(crate) fn new(config: Config, log: LogId, lanes: Vec<Lane>) -> Self {
+    pub(crate) fn new(config: Config, log: LogId, lanes: Vec<Lane>, watch: Arc<Watch>) -> Self {
         let remembered = Remembered::new(config.idempotency_keys, config.idempotency.0);
         Self {
             config,
@@ -51,6 +54,7 @@ impl State {
             remembered,
             stats: Stats::default(),
             remarks: Remarks::new(),
+            watch,
         }
     }
 
@@ -83,6 +87,7 @@ impl State {
     fn fail(&mut self, position: Position, at: Option<usize>, to: &Target, how: Done) {
         if let Some(why) = how.ended() {
             let comet = at.map(|at| self.lanes[at].name.clone());
+            trace::ended(&self.watch, position, to, why);
             self.remarks.add(position, comet, to, What::Ended(why));
         }
         self.end(position, how);
@@ -303,6 +308,7 @@ impl State {
     /// Something goes to a comet behind its key.
     fn follows(&mut self, at: usize, item: &Item) {
         let what = if item.repeat { What::Resent } else { What::Followed };
+        trace::followed(&self.watch, item.message.position, &item.to, &self.lanes[at].name, item.repeat);
         self.remarks.add(item.message.position, Some(self.lanes[at].name.clone()), &item.to, what);
     }
 

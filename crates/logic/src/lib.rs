@@ -104,6 +104,8 @@ impl Shared {
             && let Some(owner) = state.sessions.owner_of(&key)
             && Some(owner) != user
         {
+            drop(state);
+            self.trace_refusal(&key, user, "another user has this key");
             return Err(self.auth.key_is_taken());
         }
         let generation = Generation(self.generation.fetch_add(1, Ordering::Relaxed));

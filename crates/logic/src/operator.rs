@@ -4,12 +4,13 @@ use std::time::SystemTime;
 
 use anser_api::Answer;
 use anser_api::comet::Away;
-use anser_api::id::{CometName, Position};
+use anser_api::id::{CometName, Key, Position, UserId};
 use anser_api::job::{Explanation, Subject};
 use anser_api::logic::{Operator, TooManyTraces, Tracing};
 use anser_api::trace::{Traced, Traces};
+use tracing::info;
 
-use crate::Logic;
+use crate::{Logic, Shared};
 
 /// Connections of a user that are asked for. The job tells of as many.
 const CONNECTIONS: usize = 100;
@@ -46,5 +47,14 @@ impl Logic {
     async fn tell_job(&self, traces: Traces) -> Result<Vec<CometName>, Away> {
         let job = self.job.get().ok_or_else(|| Away("there is no job yet".to_owned()))?;
         job.trace(traces).await
+    }
+}
+
+impl Shared {
+    /// A client may not come in, and it is known who it says it is.
+    pub(crate) fn trace_refusal(&self, key: &Key, user: Option<UserId>, why: &str) {
+        if self.watch.is_on() && self.watch.has(key, user) {
+            info!(target: "anser::trace", %key, user = user.map(|user| user.0), "login refused: {why}");
+        }
     }
 }

@@ -41,6 +41,7 @@ use crate::outbound::Outbound;
 use crate::renewal::{self, PAGE, Page};
 use crate::slab::Handle;
 use crate::stats::Lost;
+use crate::trace;
 use crate::transport::Transport;
 
 /// Slots that are looked at for a page of sessions, most of which may be free.
@@ -211,6 +212,7 @@ impl Worker {
         if let Some(old) = self.find(&key) {
             let newer = self.channels.get(old).and_then(|old| old.session.as_ref());
             if newer.is_some_and(|old| old.generation > connected.session.generation) {
+                self.trace_refusal(&key, connected.user, "a newer connection has its key");
                 self.end(slot, close_code::POLICY, "replaced by a newer connection", "replaced");
                 self.forget(connected.session);
                 return;
@@ -222,6 +224,7 @@ impl Worker {
         accepts.dedup();
         if accepts.len() > self.shared.config.operations_per_connection {
             let reason = "the token names more operations than comet.operations_per_connection";
+            self.trace_refusal(&key, connected.user, reason);
             self.end(slot, close_code::POLICY, reason, "operation_limit");
             self.forget(connected.session);
             return;
@@ -257,6 +260,7 @@ impl Worker {
                 entry.insert(slot);
             }
         }
+        self.trace_login(slot);
         if let Some(room) = &connected.room
             && !self.enter(slot, room)
         {
@@ -274,7 +278,7 @@ impl Worker {
     }
 
     /// The slot of a key.
-    pub(super) fn find(&self, key: &Key) -> Option<u32> {
+    pub(crate) fn find(&self, key: &Key) -> Option<u32> {
         let same = |slot: &u32| {
             let session = self.channels.get(*slot).and_then(|channel| channel.session.as_ref());
             session.is_some_and(|session| session.key == *key)
@@ -363,6 +367,11 @@ impl Worker {
             self.tally.waiting -= lost.len() as isize;
             self.shared.stats.lost(Lost::Closed, lost.len() as u64);
             self.notes.add_all(&lost, key.as_ref(), Unwritten::Closed);
+            if let (true, Some(key)) = (channel.traced, &key) {
+                lost.iter().for_each(|push| {
+                    trace::gone(&self.shared.watch, key, channel.user, push, Unwritten::Closed)
+                });
+            }
         }
         if !last.is_empty() {
             self.reply(slot, last);
@@ -385,6 +394,7 @@ impl Worker {
             && !std::mem::replace(&mut channel.ended, true)
         {
             debug!(remote = %channel.from(), key = channel.key(), reason = why, "connection closed");
+            trace::step(&self.shared.watch, channel, None, format_args!("closed: {why}"));
             self.shared.stats.closed(why);
         }
     }
@@ -449,6 +459,9 @@ impl Worker {
                 // Whoever is closing has no key any more.
                 if let Some(key) = &key {
                     self.notes.add(push, Some(key), unwritten);
+                    if channel.traced {
+                        trace::gone(&self.shared.watch, key, channel.user, push, unwritten);
+                    }
                 }
             }
             self.tally.waiting -= waiting;
