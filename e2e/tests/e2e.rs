@@ -20,5 +20,6 @@ mod e2e {
     mod regression;
     mod sessions;
     mod tidy;
+    mod why;
     mod wild;
 }

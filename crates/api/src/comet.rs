@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::Answer;
 use crate::id::{Incarnation, Key, LogId, Position, Room, Session};
+use crate::trace::Traces;
 
 /// Who gets a push, on this comet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,6 +207,79 @@ pub enum Flow {
     Held,
 }
 
+/// A question about a push that came from a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inquiry {
+    /// The log.
+    pub log: LogId,
+    /// The push's place in it.
+    pub position: Position,
+    /// Its operation, as a connection may not take it.
+    pub op: i32,
+    /// The room that it is for, if it is for one.
+    pub room: Option<Room>,
+    /// The connections that it is asked for; none for all of which something was noted.
+    pub keys: Vec<Key>,
+}
+
+/// Why a push was not written to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwritten {
+    /// Its key was not here.
+    Absent,
+    /// The connection did not take its operation.
+    Filtered,
+    /// The connection's queue was full.
+    Overflow,
+    /// The connection ended before.
+    Closed,
+    /// The connection was closed, as too much waited for all of them together.
+    Budget,
+    /// The comet went away before.
+    Draining,
+    /// Its time had come before its turn.
+    Expired,
+    /// It was left for the client to pull.
+    Pulled,
+}
+
+/// What a comet has noted of a push that it did not write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The connection; none for all that had not got it by then.
+    pub key: Option<Key>,
+    /// Why.
+    pub why: Unwritten,
+    /// When.
+    pub at: SystemTime,
+}
+
+/// A connection that is here now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// Its key.
+    pub key: Key,
+    /// It takes the push's operation.
+    pub takes: bool,
+    /// It is in the room that the push is for.
+    pub member: bool,
+    /// The push waits for it, as its socket takes no more.
+    pub waits: bool,
+}
+
+/// What a comet can say of a push. It notes only what it did not write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Testimony {
+    /// What was noted, in its order for each connection.
+    pub notes: Vec<Note>,
+    /// More was noted than is told here.
+    pub more: bool,
+    /// From then on nothing noted has been forgotten. `None` when nothing is noted (setting `comet.notes`).
+    pub since: Option<SystemTime>,
+    /// Of the connections that were asked for, those that are here now.
+    pub present: Vec<Present>,
+}
+
 /// The edge.
 pub trait Comet: Send + Sync {
     /// Queues a push for its receivers, all or nothing. Never waits.
@@ -224,4 +298,10 @@ pub trait Comet: Send + Sync {
     /// Switches a connection. In order with the pushes to that key that were queued before; without
     /// effect if the connection is gone. Never waits.
     fn switch(&self, session: Session, to: Flow) -> Answer<'_, Result<(), PushError>>;
+
+    /// What became of a push that came from a log, as far as it was noted.
+    fn explain(&self, inquiry: Inquiry) -> Answer<'_, Result<Testimony, Away>>;
+
+    /// Who is traced from now on, unless it has been told something newer.
+    fn trace(&self, traces: Traces) -> Answer<'_, Result<(), Away>>;
 }

@@ -6,6 +6,7 @@
 //! - [`logic`]: who is where, and may they; the push API behind every HTTP and RPC surface.
 //! - [`comet`]: the edge, as those see it who have something to deliver.
 //! - [`job`]: the push log, and the lanes from it to the comets.
+//! - [`trace`]: whose steps are told in the log for a while.
 //! - [`owner`]: whoever owns the data that a client can also pull.
 //! - [`id`]: the names that all of them use, checked once at the border.
 //! - [`settings`]: how a role declares its part of the configuration.
@@ -19,6 +20,7 @@ pub mod job;
 pub mod logic;
 pub mod owner;
 pub mod settings;
+pub mod trace;
 
 /// The answer of a role: local ones are ready at once, remote ones after a round trip. Callers that
 /// must not wait poll it once, and hand it to a task if it is not ready.

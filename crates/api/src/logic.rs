@@ -9,8 +9,9 @@ use thiserror::Error;
 
 use crate::Answer;
 use crate::comet::{Away, PushError};
-use crate::id::{CometName, Incarnation, Key, Room, Session, TooLong, UserId};
-use crate::job::{Accepted, Idempotency};
+use crate::id::{CometName, Incarnation, Key, Position, Room, Session, TooLong, UserId};
+use crate::job::{Accepted, Explanation, Idempotency, Subject};
+use crate::trace::{Trace, Traced, Traces};
 
 /// A client that wants in.
 #[derive(Clone, PartialEq, Eq)]
@@ -213,7 +214,25 @@ pub struct Renewed {
     pub restore: bool,
     /// Those of its rooms that have members elsewhere, and how many there.
     pub elsewhere: Vec<(Room, u32)>,
+    /// Who is traced.
+    pub traces: Traces,
 }
+
+/// Who is traced, after a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracing {
+    /// All of them.
+    pub list: Vec<Trace>,
+    /// Comets that could not be told now. They hear of it with their next renewal.
+    pub missing: Vec<CometName>,
+    /// Why not even the job could be told, if so: then no comet has been.
+    pub away: Option<Away>,
+}
+
+/// As many are traced as may be: wait for one to end, or end one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{} are traced already, which is as many as may be", crate::trace::MOST)]
+pub struct TooManyTraces;
 
 /// Sessions that a comet has, for a logic that lost them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -285,4 +304,13 @@ pub trait Directory: Send + Sync {
     /// The comets to which the next client had better go, the best first, at most five. Counts as a client
     /// of the first.
     fn best_nodes(&self) -> Answer<'_, Vec<Node>>;
+}
+
+/// What an operator asks.
+pub trait Operator: Send + Sync {
+    /// What became of a push for somebody. The keys of a user are filled in.
+    fn explain(&self, position: Position, subject: Subject) -> Answer<'_, Result<Explanation, Away>>;
+
+    /// Has somebody traced until then, in place of an earlier end; not any more if that is over.
+    fn trace(&self, of: Traced, until: SystemTime) -> Answer<'_, Result<Tracing, TooManyTraces>>;
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anser_api::comet::Flow;
-use anser_api::id::{Session, UserId};
+use anser_api::id::{Key, Session, UserId};
 use anser_wire::server::Connection;
 use smallvec::SmallVec;
 
@@ -51,6 +51,8 @@ pub(crate) struct Channel {
     pub(crate) paused: bool,
     /// Reading rests until the answer to its authentication is there.
     pub(crate) asking: bool,
+    /// Its steps are told in the log.
+    pub(crate) traced: bool,
     /// In the list of connections to flush at the end of this turn.
     pub(crate) touched: bool,
     /// In the list of connections with more to read.
@@ -80,6 +82,7 @@ impl Channel {
             blocked: false,
             paused: false,
             asking: false,
+            traced: false,
             touched: false,
             readable: false,
             hung_up: false,
@@ -90,6 +93,11 @@ impl Channel {
     /// Where it comes from, for the log.
     pub(crate) fn from(&self) -> SocketAddr {
         SocketAddr::new(self.remote, self.port)
+    }
+
+    /// Its key, as others name it.
+    pub(crate) fn name(&self) -> Option<&Key> {
+        self.session.as_ref().map(|session| &session.key)
     }
 
     /// Its key, for the log.

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anser_api::comet::{Away, Batch, Flow, Push, PushError, Report, Taken, Welcome};
+use anser_api::comet::{Away, Batch, Flow, Inquiry, Push, PushError, Report, Taken, Testimony, Welcome};
 use anser_api::id::{CometName, LogId, Room, Session};
 use anser_api::logic::{Connected, Logic};
 use anser_api::owner::Owner;
+use anser_api::trace::Traces;
 use anser_api::{Answer, ready};
 use anser_wire::packet::Header;
 use mio::Poll;
@@ -276,5 +277,14 @@ impl anser_api::comet::Comet for Comet {
 
     fn switch(&self, session: Session, to: Flow) -> Answer<'_, Result<(), PushError>> {
         ready(self.shared.switch(session, to))
+    }
+
+    fn explain(&self, inquiry: Inquiry) -> Answer<'_, Result<Testimony, Away>> {
+        Box::pin(self.shared.explain(inquiry))
+    }
+
+    fn trace(&self, traces: Traces) -> Answer<'_, Result<(), Away>> {
+        self.shared.watch.replace(traces);
+        ready(Ok(()))
     }
 }

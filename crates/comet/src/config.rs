@@ -82,6 +82,9 @@ settings! {
         /// Most commands that wait for one worker before pushes are refused; 64 keys of a push, or 16 KiB of
         /// it, count as one. At least 64, at most 16777216.
         commands: usize = 16_384,
+        /// Pushes that were not written to a connection, of which the reason is kept for `anser why`; some 100
+        /// bytes each, once there are any. 0: none. At most 1048576.
+        notes: usize = 4096,
         /// The kernel's send buffer of a connection, in bytes (the kernel doubles it). Small, so that a
         /// silent reader shows.
         send_buffer: usize = 16 << 10,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anser_api::comet::{Form, OnOverflow};
-use anser_api::id::Key;
+use anser_api::id::{Key, LogId, Position};
 use anser_wire::packet::Header;
 use anser_wire::push::Frame;
 
@@ -52,6 +52,11 @@ impl Push {
     /// Whether it is too late for it.
     pub(crate) fn has_expired(&self) -> bool {
         self.expires.is_some_and(|expires| expires <= Instant::now())
+    }
+
+    /// The log that it comes from and its place there, if it comes from one.
+    pub(crate) fn origin(&self) -> Option<(LogId, Position)> {
+        self.ticket.as_ref().map(Ticket::origin)
     }
 
     /// A key that it was for is not here.

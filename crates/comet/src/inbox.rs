@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use anser_api::comet::Flow;
+use anser_api::comet::{Flow, Inquiry, Testimony};
 use anser_api::id::{Key, Session};
 use anser_api::logic::{Connected, Refused};
 use anser_wire::packet::Header;
@@ -39,6 +39,8 @@ pub(crate) enum Control {
     Detach(Handle),
     /// Logic wants to know who is connected, from this slot on.
     Sessions { from: u32, answer: oneshot::Sender<Page> },
+    /// An operator wants to know what became of a push.
+    Inquire(Box<(Inquiry, oneshot::Sender<Testimony>)>),
 }
 
 /// A connection on its way to the worker of its key.

@@ -35,8 +35,9 @@ const AT_LEAST: Duration = Duration::from_secs(5);
 pub(crate) struct Lanes(Mutex<HashMap<LogId, Arc<Lane>>>);
 
 /// The lane of one log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lane {
+    log: LogId,
     state: Mutex<State>,
     /// Something is new for the next report.
     news: Notify,
@@ -78,6 +79,11 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    /// The log, and the place there.
+    pub(crate) fn origin(&self) -> (LogId, Position) {
+        (self.lane.log, self.position)
+    }
+
     /// A key is not here.
     pub(crate) fn absent(&self, key: &Key) {
         let mut state = self.lane.state();
@@ -125,17 +131,21 @@ impl Lanes {
             warn!(lanes = LANES, "too many push logs have lanes to this comet: forgot the most silent one");
             all.remove(&oldest);
         }
-        all.entry(log).or_default().clone()
+        all.entry(log).or_insert_with(|| Arc::new(Lane::new(log))).clone()
     }
 }
 
 impl Lane {
+    pub(crate) fn new(log: LogId) -> Self {
+        Self { log, state: Mutex::default(), news: Notify::new() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A ticket for a parcel, unless it has been taken before.
-    fn admit(self: &Arc<Self>, position: Position, late: Option<&Key>) -> Option<Ticket> {
+    pub(crate) fn admit(self: &Arc<Self>, position: Position, late: Option<&Key>) -> Option<Ticket> {
         let mut state = self.state();
         let taken = match late {
             Some(key) => state.late.contains(&(position, key.clone())),
@@ -351,7 +361,7 @@ mod tests {
 
     #[test]
     fn nothing_is_taken_twice_and_what_found_no_place_is_taken_later() {
-        let lane = Arc::new(Lane::default());
+        let lane = Arc::new(Lane::new(LogId(1)));
         let take = |position, late: Option<&str>, place: bool| {
             let late = late.map(key);
             let admitted = lane.admit(Position(position), late.as_ref()).is_some();
@@ -377,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_position_is_open_as_long_as_anybody_holds_it() {
-        let lane = Arc::new(Lane::default());
+        let lane = Arc::new(Lane::new(LogId(1)));
         let first = lane.admit(Position(10), None).unwrap();
         let second = lane.admit(Position(20), None).unwrap();
         let late = lane.admit(Position(10), Some(&key("a"))).unwrap();

@@ -118,16 +118,20 @@ impl Outbound {
     }
 
     /// Pushes that are not wholly written, the held ones included.
-    pub(crate) fn pushes(&self) -> u64 {
-        let waiting = self.entries.iter().filter(|entry| matches!(entry, Entry::Push(_)));
-        (waiting.count() + self.held.len()) as u64
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Arc<Push>> {
+        let waiting = self.entries.iter().filter_map(|entry| match entry {
+            Entry::Push(push) => Some(push),
+            Entry::Own(_) => None,
+        });
+        waiting.chain(&self.held)
     }
 
-    /// Takes out everything that is not partly written; how many pushes went.
-    pub(crate) fn discard_all(&mut self, websocket: bool) -> u64 {
-        let held = std::mem::take(&mut self.held).len() as u64;
+    /// Takes out everything that is not partly written; the pushes that went.
+    pub(crate) fn discard_all(&mut self, websocket: bool) -> Vec<Arc<Push>> {
+        let mut gone: Vec<_> = std::mem::take(&mut self.held).into();
         self.held_bytes = 0;
-        held + self.discard(websocket, |_| true)
+        gone.extend(self.discard(websocket, |_| true));
+        gone
     }
 
     /// Holds a pullable push back; false when the bound is reached.
@@ -148,10 +152,10 @@ impl Outbound {
         }
     }
 
-    /// Takes out what `which` names, save an entry that is partly written; how many pushes went.
-    pub(crate) fn discard(&mut self, websocket: bool, which: impl Fn(&Entry) -> bool) -> u64 {
+    /// Takes out what `which` names, save an entry that is partly written; the pushes that went.
+    fn discard(&mut self, websocket: bool, which: impl Fn(&Entry) -> bool) -> Vec<Arc<Push>> {
         let keep_first = self.sent > 0;
-        let (mut first, mut gone) = (true, 0);
+        let (mut first, mut gone) = (true, Vec::new());
         let (mut bytes, mut own_bytes) = (0, 0);
         self.entries.retain(|entry| {
             let keep = (std::mem::take(&mut first) && keep_first) || !which(entry);
@@ -159,8 +163,8 @@ impl Outbound {
                 let len = entry.bytes(websocket).len();
                 bytes += len;
                 own_bytes += if matches!(entry, Entry::Own(_)) { len } else { 0 };
-            } else if matches!(entry, Entry::Push(_)) {
-                gone += 1;
+            } else if let Entry::Push(push) = entry {
+                gone.push(push.clone());
             }
             keep
         });
@@ -169,18 +173,19 @@ impl Outbound {
     }
 
     /// Takes out every pullable push that is not partly written, the held ones included.
-    pub(crate) fn discard_pullable(&mut self, websocket: bool) -> u64 {
-        let held = std::mem::take(&mut self.held).len() as u64;
+    pub(crate) fn discard_pullable(&mut self, websocket: bool) -> Vec<Arc<Push>> {
+        let mut gone: Vec<_> = std::mem::take(&mut self.held).into();
         self.held_bytes = 0;
         let pullable =
             |entry: &Entry| matches!(entry, Entry::Push(push) if push.on_overflow == OnOverflow::Pull);
-        held + self.discard(websocket, pullable)
+        gone.extend(self.discard(websocket, pullable));
+        gone
     }
 
-    /// Takes out pushes that have expired; how many.
-    pub(crate) fn discard_expired(&mut self, websocket: bool) -> u64 {
+    /// Takes out pushes that have expired.
+    pub(crate) fn discard_expired(&mut self, websocket: bool) -> Vec<Arc<Push>> {
         if !std::mem::take(&mut self.expiring) {
-            return 0;
+            return Vec::new();
         }
         let gone = self.discard(websocket, |entry| matches!(entry, Entry::Push(push) if push.has_expired()));
         let may = |entry: &Entry| matches!(entry, Entry::Push(push) if push.expires.is_some());

@@ -109,6 +109,7 @@ impl Task {
         };
         shared.renewals.known.send_if_modified(|known| !std::mem::replace(known, true));
         self.apply(shared, &renewed.elsewhere);
+        shared.watch.replace(renewed.traces);
         Some(if renewed.restore { restore(shared).await } else { Ok(()) })
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use anser_api::id::{CometName, Incarnation, Key};
 use anser_api::logic::Logic;
 use anser_api::owner::Owner;
+use anser_api::trace::Watch;
 use anser_wire::limits::Limits;
 use anser_wire::time::Instant;
 use tokio::sync::{mpsc, watch};
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     /// Held while a push to everyone is queued, so that all workers get such pushes in one order.
     pub(crate) everyone_order: Mutex<()>,
     pub(crate) stats: Stats,
+    /// Who is traced.
+    pub(crate) watch: Watch,
     /// Lines about pushes that were refused.
     pub(crate) refusals: Mutex<Quiet>,
     pub(crate) lane: mpsc::Sender<Question>,
@@ -97,6 +100,7 @@ impl Shared {
             everyone_order: Mutex::default(),
             inboxes,
             stats: Stats::default(),
+            watch: Watch::default(),
             refusals: Mutex::default(),
             lane,
             runtime,

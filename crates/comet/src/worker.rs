@@ -25,6 +25,7 @@ use crate::channel::Channel;
 use crate::frame::Push;
 use crate::inbox::{Control, Inbox};
 use crate::login::Question;
+use crate::notes::Notes;
 use crate::quiet::Quiet;
 use crate::shared::Shared;
 use crate::slab::{Handle, Slab};
@@ -82,11 +83,11 @@ struct Lines {
 
 pub(crate) struct Worker {
     id: usize,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     inbox: Arc<Inbox>,
     poll: Poll,
     now: Instant,
-    channels: Slab<Channel>,
+    pub(crate) channels: Slab<Channel>,
     /// Slots of authenticated connections, by key.
     keys: HashTable<u32>,
     rooms: Slab<Room>,
@@ -118,6 +119,11 @@ pub(crate) struct Worker {
     slots: Vec<u32>,
     tally: Tally,
     quiet: Lines,
+    /// What was not written, and why.
+    pub(crate) notes: Notes,
+    /// Who is traced, by its revision, and the connections here that are.
+    pub(crate) traces: u64,
+    pub(crate) traced: Vec<u32>,
     /// Most bytes that have waited for one connection since all were looked at.
     largest: usize,
     /// Set when draining: when to give up.
@@ -128,6 +134,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(id: usize, poll: Poll, shared: Arc<Shared>) -> Self {
         let now = shared.now();
+        let notes = shared.config.notes.div_ceil(shared.inboxes.len());
         Self {
             id,
             inbox: shared.inboxes[id].clone(),
@@ -155,6 +162,9 @@ impl Worker {
             slots: Vec::new(),
             tally: Tally::default(),
             quiet: Lines::default(),
+            notes: Notes::new(notes),
+            traces: 0,
+            traced: Vec::new(),
             largest: 0,
             drain: None,
             said_goodbye: false,
@@ -177,6 +187,7 @@ impl Worker {
             self.now = self.shared.now();
             self.inbox.beat.store(self.shared.micros(), Ordering::Relaxed);
             self.inbox.answer_bell();
+            self.follow_traces();
             if self.drain.is_none() && self.shared.is_draining() {
                 self.drain = Some(self.now + self.shared.config.drain_limit.0);
             }
@@ -249,6 +260,10 @@ impl Worker {
                 Control::Sessions { from, answer } => {
                     // Whoever asked may have given up.
                     let _ = answer.send(self.sessions_from(from));
+                }
+                Control::Inquire(asked) => {
+                    let (inquiry, answer) = *asked;
+                    let _ = answer.send(self.testify(&inquiry));
                 }
                 Control::Detach(handle) => {
                     if let Some(slot) = self.channels.resolve(handle) {

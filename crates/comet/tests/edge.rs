@@ -11,6 +11,7 @@ mod edge {
     mod lanes;
     mod limits;
     mod login;
+    mod notes;
     mod overflow;
     mod pushes;
     mod receive;

@@ -38,7 +38,7 @@ macro_rules! kinds {
 
 kinds! {
     MALFORMED = "malformed-request", BAD_REQUEST, "The request is malformed",
-        "The body is no JSON, or a header is not as it must be. The detail says where.";
+        "The body is no JSON, or a header, the path or the query is not as it must be. The detail says where.";
     MISSING_KEY = "missing-key", UNAUTHORIZED, "A key is needed",
         "Send `Authorization: Bearer KEY`. The keys are in the file push.key in the data folder of the server.";
     WRONG_KEY = "wrong-key", UNAUTHORIZED, "The key is wrong",

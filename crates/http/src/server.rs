@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anser_api::logic::{Advice, Directory, PushApi};
+use anser_api::logic::{Advice, Directory, Operator, PushApi};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -47,6 +47,8 @@ pub struct Names {
 pub struct Roles {
     /// Takes the pushes.
     pub push: Arc<dyn PushApi>,
+    /// Answers what operators ask.
+    pub operator: Arc<dyn Operator>,
     /// Knows who is where.
     pub directory: Arc<dyn Directory>,
     /// What clients are told beside the addresses of comets.
@@ -109,7 +111,7 @@ impl Bound {
     /// What back ends and clients call.
     pub(crate) fn routes(&self, roles: Roles) -> Router {
         let Config { body, receivers, ref deploy_env, .. } = self.config;
-        let Roles { push, directory, advice, names, .. } = roles;
+        let Roles { push, operator, directory, advice, names, .. } = roles;
         let goim = Goim {
             push: push.clone(),
             directory,
@@ -121,7 +123,7 @@ impl Bound {
         let limits = Limits { body, receivers, key: names.key, room: names.room };
         Router::new()
             .merge(goim::routes(goim))
-            .merge(v1::routes(V1 { push, limits }))
+            .merge(v1::routes(V1 { push, operator, limits }))
             .merge(problem::routes())
     }
 

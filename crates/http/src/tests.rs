@@ -3,16 +3,21 @@
 mod bad_requests;
 mod docs;
 mod keys;
+mod operators;
 mod pushes;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anser_api::comet::{Away, PushError};
-use anser_api::id::{Key, Position, Room};
-use anser_api::job::Accepted;
-use anser_api::logic::{Advice, Audience, Backoff, Directory, Node, NodeState, Online, Place, Push, PushApi};
+use anser_api::id::{CometName, Key, Position, Room};
+use anser_api::job::{Accepted, Explanation, Subject};
+use anser_api::logic::{
+    Advice, Audience, Backoff, Directory, Node, NodeState, Online, Operator, Place, Push, PushApi,
+    TooManyTraces, Tracing,
+};
+use anser_api::trace::{Traced, Watch};
 use anser_api::{Answer, ready};
 use axum::Router;
 use axum::body::Body;
@@ -30,7 +35,10 @@ const KEY: &str = "anser_the-key-of-these-tests";
 
 /// Takes pushes as the job does: numbers them, knows repeated ones, and refuses what it is told to.
 #[derive(Default)]
-struct Fake(Mutex<State>);
+struct Fake {
+    state: Mutex<State>,
+    watch: Watch,
+}
 
 #[derive(Default)]
 struct State {
@@ -39,11 +47,14 @@ struct State {
     /// What the next pushes are answered, if not taken; those to rooms of this name, always.
     refused: VecDeque<PushError>,
     refused_room: Option<(String, PushError)>,
+    /// What was asked, and what is answered next.
+    asked: Vec<(Position, Subject)>,
+    explanations: VecDeque<Result<Explanation, Away>>,
 }
 
 impl Fake {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What came since the last call.
@@ -89,6 +100,22 @@ impl State {
 impl PushApi for Fake {
     fn push(&self, push: Push) -> Answer<'_, Result<Accepted, PushError>> {
         ready(self.state().push(push))
+    }
+}
+
+impl Operator for Fake {
+    fn explain(&self, position: Position, subject: Subject) -> Answer<'_, Result<Explanation, Away>> {
+        let mut state = self.state();
+        state.asked.push((position, subject));
+        ready(state.explanations.pop_front().unwrap_or_else(|| Err(Away("gone".to_owned()))))
+    }
+
+    fn trace(&self, of: Traced, until: SystemTime) -> Answer<'_, Result<Tracing, TooManyTraces>> {
+        let traces = self.watch.change(of, until);
+        let missing = vec![CometName::parse("comet-2", 9).unwrap()];
+        let away = Some(Away("gone".to_owned()));
+        let tracing = traces.map(|traces| Tracing { list: traces.list, missing, away });
+        ready(tracing.ok_or(TooManyTraces))
     }
 }
 
@@ -180,6 +207,7 @@ impl Api {
         let alive: Alive = Arc::new(|| Ok(()));
         let roles = Roles {
             push: fake.clone(),
+            operator: fake.clone(),
             directory: Arc::new(Nobody),
             advice: advice(),
             keys: Keys::default(),

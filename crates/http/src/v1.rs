@@ -1,18 +1,22 @@
 //! Anser's own API, `/api/v1`, its document and its page.
 //!
-//! What it takes is in [`request`] and [`read`], what it answers in [`answer`], the route itself in [`push`]; the
-//! document is made from these, in [`docs`].
+//! What a push takes is in [`request`] and [`read`], what it answers in [`answer`], the route itself in [`push`]. For
+//! operators there are [`messages`] (what became of one, told by [`account`]) and [`traces`]. The document is made
+//! from these, in [`docs`].
 
+mod account;
 mod answer;
 mod docs;
 mod idempotency;
+mod messages;
 mod push;
 mod read;
 mod request;
+mod traces;
 
 use std::sync::Arc;
 
-use anser_api::logic::PushApi;
+use anser_api::logic::{Operator, PushApi};
 use axum::Router;
 
 pub(crate) use docs::DOCUMENT;
@@ -21,6 +25,7 @@ pub(crate) use docs::DOCUMENT;
 #[derive(Clone)]
 pub(crate) struct V1 {
     pub(crate) push: Arc<dyn PushApi>,
+    pub(crate) operator: Arc<dyn Operator>,
     pub(crate) limits: Limits,
 }
 

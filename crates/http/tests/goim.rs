@@ -3,12 +3,16 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anser_api::comet::{Away, PushError};
 use anser_api::id::{CometName, Key, Position, Room};
-use anser_api::job::Accepted;
-use anser_api::logic::{Advice, Audience, Backoff, Directory, Node, NodeState, Online, Place, Push, PushApi};
+use anser_api::job::{Accepted, Explanation, Subject};
+use anser_api::logic::{
+    Advice, Audience, Backoff, Directory, Node, NodeState, Online, Operator, Place, Push, PushApi,
+    TooManyTraces, Tracing,
+};
+use anser_api::trace::Traced;
 use anser_api::{Answer, ready};
 use anser_http::{Bound, Config, Http, Keys, Names, Ready, Roles};
 use prometheus_client::registry::Registry;
@@ -18,6 +22,16 @@ use tokio::net::TcpStream;
 /// Takes pushes, but for some operations.
 #[derive(Default)]
 struct FakeApi(Mutex<Vec<Audience>>);
+
+impl Operator for FakeApi {
+    fn explain(&self, _: Position, _: Subject) -> Answer<'_, Result<Explanation, Away>> {
+        unreachable!("goim has no such route")
+    }
+
+    fn trace(&self, _: Traced, _: SystemTime) -> Answer<'_, Result<Tracing, TooManyTraces>> {
+        unreachable!("goim has no such route")
+    }
+}
 
 impl PushApi for FakeApi {
     fn push(&self, push: Push) -> Answer<'_, Result<Accepted, PushError>> {
@@ -123,6 +137,7 @@ impl Server {
         let alive = Arc::new(|| Ok(()));
         let roles = Roles {
             push: api.clone(),
+            operator: api.clone(),
             directory: Arc::new(directory),
             advice,
             keys: Keys::default(),

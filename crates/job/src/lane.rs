@@ -12,9 +12,12 @@ use anser_api::comet::{
     Batch, Comet, Form, OnOverflow, Outcome, Parcel, Push, Report, Taken, Target, Welcome,
 };
 use anser_api::id::{CometName, Incarnation, Key, LogId, Position, Room};
+use anser_api::job::Progress;
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
+
+use crate::explain::{ago, from_now, is_for};
 
 /// Most parcels in one call.
 const BATCH: usize = 512;
@@ -70,6 +73,11 @@ impl Item {
             expires: *expires,
         };
         Parcel { position: *position, late: self.late, push }
+    }
+
+    /// Whether a key gets it, or may.
+    fn is_for(&self, key: Option<&Key>) -> bool {
+        is_for(&self.to, key)
     }
 
     fn size(&self) -> usize {
@@ -417,6 +425,37 @@ impl Lane {
         let mut stray = Item::new(item.message.clone(), Target::Keys(vec![key.clone()]));
         (stray.repeat, stray.tries) = (item.repeat, item.tries + 1);
         Some(stray)
+    }
+
+    /// How far what is here at a position for a key, or for anybody, is on its way.
+    pub(crate) fn progress(&self, position: Position, key: Option<&Key>) -> Option<Progress> {
+        let at = (position, 0)..=(position, u64::MAX);
+        if let Some((_, item)) = self.waiting.range(at.clone()).find(|(_, item)| item.is_for(key)) {
+            return Some(self.waits(&item.to));
+        }
+        if self.sent.range(at.clone()).any(|(_, item)| item.is_for(key)) {
+            return Some(self.link_away().unwrap_or(Progress::Turn));
+        }
+        let is_open = |item: &Item| item.is_for(key) && !key.is_some_and(|key| item.gone.contains(key));
+        self.taken.range(at).any(|(_, (item, _))| is_open(item)).then_some(Progress::Taken)
+    }
+
+    /// Why something waits here.
+    fn waits(&self, to: &Target) -> Progress {
+        let parked = spot(to).and_then(|spot| self.parked.get(&spot));
+        match (self.link_away(), self.pause, parked) {
+            (Some(away), _, _) => away,
+            (None, Some(pause), _) => Progress::Paused { until: from_now(pause) },
+            (None, None, Some(parked)) => Progress::Parked { until: from_now(parked.until) },
+            (None, None, None) => Progress::Turn,
+        }
+    }
+
+    fn link_away(&self) -> Option<Progress> {
+        match self.link {
+            Link::Away(since) => Some(Progress::CometAway { since: ago(since) }),
+            Link::Open(_) => None,
+        }
     }
 
     /// The comet cannot be spoken to any more. Gives back what is for keys, which may come to another one;

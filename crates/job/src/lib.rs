@@ -5,18 +5,22 @@
 //! to be done goes out again, and comets skip what they have.
 //!
 //! Where to read: `state` (what is on its way, and what becomes of it), `lane` (one comet), `returning` (keys
-//! that are to come back), `drive` (the tasks that speak to comets), `record` (a push in the log).
+//! that are to come back), `drive` (the tasks that speak to comets), `record` (a push in the log), `explain`
+//! (what became of one) with `remarks` (what went wrong).
 
 mod config;
 mod drive;
+mod explain;
 mod idempotency;
 mod lane;
 mod metrics;
 mod record;
+mod remarks;
 mod returning;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::fmt;
 use std::pin::Pin;
@@ -24,10 +28,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use anser_api::comet::{Comet, PushError};
+use anser_api::comet::{Away, Comet, PushError};
 use anser_api::id::{CometName, LogId, Position};
-use anser_api::job::{Accepted, Push};
+use anser_api::job::{Accepted, Explanation, Push, Subject};
 use anser_api::logic::Directory;
+use anser_api::trace::{Traces, Watch};
 use anser_api::{Answer, ready};
 use anser_store::{AppendError, Appended, Durable, Log, ReadError};
 use prometheus_client::registry::Registry;
@@ -70,6 +75,7 @@ pub(crate) struct Shared {
     log: Arc<dyn Log>,
     state: Mutex<State>,
     directory: Arc<dyn Directory>,
+    watch: Arc<Watch>,
 }
 
 impl fmt::Debug for Shared {
@@ -125,6 +131,9 @@ impl Shared {
             };
         };
         let accepted = record::accepted(Position(appended.position), &push.to, false);
+        if self.watch.is_on() {
+            trace::accepted(&self.watch, accepted.position, push);
+        }
         Ok((accepted, Some(appended.durable)))
     }
 
@@ -196,8 +205,9 @@ impl Job {
     ) -> Result<Self, ReadError> {
         let from = log.consumer(CONSUMER)?;
         let lanes = routes.into_iter().map(|route| Lane::new(route.name, route.comet, route.local)).collect();
-        let state = State::new(config, LogId(log.id()), lanes);
-        let shared = Arc::new(Shared { log, state: Mutex::new(state), directory });
+        let watch = Arc::new(Watch::default());
+        let state = State::new(config, LogId(log.id()), lanes, watch.clone());
+        let shared = Arc::new(Shared { log, state: Mutex::new(state), directory, watch });
         shared.replay(from)?;
         let tasks = drive::start(&shared, runtime);
         Ok(Self { shared, tasks: Mutex::new(tasks) })
@@ -251,6 +261,14 @@ impl anser_api::job::Job for Job {
                 }),
             }
         })
+    }
+
+    fn explain(&self, position: Position, subject: Subject) -> Answer<'_, Result<Explanation, Away>> {
+        Box::pin(async move { self.shared.explain(position, subject).await })
+    }
+
+    fn trace(&self, traces: Traces) -> Answer<'_, Result<Vec<CometName>, Away>> {
+        Box::pin(async move { Ok(self.shared.trace(traces).await) })
     }
 }
 

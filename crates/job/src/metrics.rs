@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
+use anser_api::job::Ended;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -34,6 +35,22 @@ pub(crate) enum Done {
     NotBack,
     /// Its comet is none of this job's.
     NoLane,
+}
+
+impl Done {
+    /// Why it came to nothing, if it did on this side of the comets.
+    pub(crate) fn ended(self) -> Option<Ended> {
+        match self {
+            Self::Reported | Self::Absent => None,
+            Self::Refused => Some(Ended::Refused),
+            Self::Expired => Some(Ended::Expired),
+            Self::Full => Some(Ended::Full),
+            Self::Away => Some(Ended::Away),
+            Self::Lost => Some(Ended::Lost),
+            Self::NotBack => Some(Ended::NotBack),
+            Self::NoLane => Some(Ended::NoLane),
+        }
+    }
 }
 
 const DONE_NAMES: [&str; 9] =

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use anser_api::id::{Incarnation, Key};
+use anser_api::id::{Incarnation, Key, Position};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -42,6 +42,12 @@ impl Returning {
 
     pub(crate) fn has(&self, key: &Key) -> bool {
         self.by_key.contains_key(key)
+    }
+
+    /// Until when a push waits for a key, if it does.
+    pub(crate) fn until(&self, position: Position, key: &Key) -> Option<Instant> {
+        let mut strays = self.by_key.get(key)?.iter();
+        strays.find(|stray| stray.item.message.position == position).map(|stray| stray.until)
     }
 
     pub(crate) fn push(&mut self, key: Key, stray: Stray) {

@@ -8,6 +8,7 @@ use anser_api::comet::{Batch, Outcome, PushError, Report, Taken, Target, Welcome
 use anser_api::id::{CometName, Key, LogId, Position};
 use anser_api::job::{Destination, Push};
 use anser_api::logic::Place;
+use anser_api::trace::Watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -15,7 +16,9 @@ use crate::config::Config;
 use crate::idempotency::Remembered;
 use crate::lane::{Item, Lane, Link, Message, Number, Verdict, has_taken};
 use crate::metrics::{Done, Stats};
+use crate::remarks::{Remarks, What};
 use crate::returning::{Returning, Stray};
+use crate::trace;
 
 /// How long a caller is to wait when a lane is full.
 const FULL: Duration = Duration::from_millis(100);
@@ -34,10 +37,12 @@ pub(crate) struct State {
     pub(crate) returning: Returning,
     pub(crate) remembered: Remembered,
     pub(crate) stats: Stats,
+    pub(crate) remarks: Remarks,
+    watch: Arc<Watch>,
 }
 
 impl State {
-    pub(crate) fn new(config: Config, log: LogId, lanes: Vec<Lane>) -> Self {
+    pub(crate) fn new(config: Config, log: LogId, lanes: Vec<Lane>, watch: Arc<Watch>) -> Self {
         let remembered = Remembered::new(config.idempotency_keys, config.idempotency.0);
         Self {
             config,
@@ -48,6 +53,8 @@ impl State {
             returning: Returning::default(),
             remembered,
             stats: Stats::default(),
+            remarks: Remarks::new(),
+            watch,
         }
     }
 
@@ -76,6 +83,21 @@ impl State {
         }
     }
 
+    /// Something is over before it came to its comet, or to any.
+    fn fail(&mut self, position: Position, at: Option<usize>, to: &Target, how: Done) {
+        if let Some(why) = how.ended() {
+            let comet = at.map(|at| self.lanes[at].name.clone());
+            trace::ended(&self.watch, position, to, why);
+            self.remarks.add(position, comet, to, What::Ended(why));
+        }
+        self.end(position, how);
+    }
+
+    /// The same for an item of a lane.
+    fn drop_item(&mut self, at: usize, item: &Item, how: Done) {
+        self.fail(item.message.position, Some(at), &item.to, how);
+    }
+
     /// Sends a push on its way, or says why it cannot be taken: then nobody has it.
     pub(crate) fn place(&mut self, position: Position, push: &Push, replayed: bool) -> Result<(), PushError> {
         let message = Arc::new(Message {
@@ -91,7 +113,8 @@ impl State {
                 for route in routes {
                     let Some(lane) = self.lane_of(&route.comet) else {
                         self.begin(position);
-                        self.end(position, Done::NoLane);
+                        let to = Target::Keys(vec![route.key.clone()]);
+                        self.fail(position, None, &to, Done::NoLane);
                         continue;
                     };
                     match by_lane.iter_mut().find(|(own, _)| *own == lane) {
@@ -160,7 +183,7 @@ impl State {
         for (lane, target) in targets {
             self.begin(message.position);
             if !message.replayed && !has_room(self, lane, &target) {
-                self.end(message.position, Done::Full);
+                self.fail(message.position, Some(lane), &target, Done::Full);
                 continue;
             }
             self.enqueue(lane, Item::new(message.clone(), target));
@@ -214,7 +237,7 @@ impl State {
             // The comet of this process has begun anew, and nobody can be there yet.
             match item.to.clone() {
                 Target::Keys(keys) => self.split(keys, &item, None),
-                _ => self.end(item.message.position, Done::Lost),
+                _ => self.drop_item(at, &item, Done::Lost),
             }
             return;
         }
@@ -265,7 +288,7 @@ impl State {
                 self.begin(position);
             }
             if self.returning.len() >= self.config.returning {
-                self.end(position, Done::Full);
+                self.fail(position, origin.map(|(at, _)| at), &Target::Keys(vec![key]), Done::Full);
                 continue;
             }
             let mut own = Item::new(item.message.clone(), Target::Keys(vec![key.clone()]));
@@ -278,15 +301,23 @@ impl State {
     fn bring(&mut self, at: usize, key: &Key) {
         for Stray { mut item, .. } in self.returning.take(key) {
             self.stats.resent += u64::from(item.repeat);
+            self.follows(at, &item);
             item.late = true;
             self.lanes[at].push(item);
         }
     }
 
+    /// Something goes to a comet behind its key.
+    fn follows(&mut self, at: usize, item: &Item) {
+        let what = if item.repeat { What::Resent } else { What::Followed };
+        trace::followed(&self.watch, item.message.position, &item.to, &self.lanes[at].name, item.repeat);
+        self.remarks.add(item.message.position, Some(self.lanes[at].name.clone()), &item.to, what);
+    }
+
     /// What is to go to a comet next, or when to look again.
     pub(crate) fn batch(&mut self, at: usize) -> (Option<(Batch, Vec<Number>)>, Option<Instant>) {
         for item in self.lanes[at].expire() {
-            self.end(item.message.position, Done::Expired);
+            self.drop_item(at, &item, Done::Expired);
         }
         self.lanes[at].batch(self.log, self.floor)
     }
@@ -298,14 +329,14 @@ impl State {
                 Verdict::Kept => {}
                 // Whoever was in the room when the log took the push has gone with the comet that died.
                 Verdict::Absent(item) if item.message.replayed => {
-                    self.end(item.message.position, Done::Lost);
+                    self.drop_item(at, &item, Done::Lost);
                 }
                 Verdict::Absent(item) => self.end(item.message.position, Done::Absent),
                 Verdict::Refused(item, cause) => {
                     if self.stats.speak() {
                         warn!(comet = %self.lanes[at].name, error = %cause, "a comet refused a push");
                     }
-                    self.end(item.message.position, Done::Refused);
+                    self.drop_item(at, &item, Done::Refused);
                 }
                 Verdict::Leaving(item) => leaving.push(item),
             }
@@ -347,9 +378,10 @@ impl State {
                 Place::At(comet) if stray.tries < TRIES => match self.lane_of(&comet) {
                     Some(lane) => {
                         stray.late = true;
+                        self.follows(lane, &stray);
                         self.enqueue(lane, stray);
                     }
-                    None => self.end(stray.message.position, Done::NoLane),
+                    None => self.fail(stray.message.position, None, &stray.to, Done::NoLane),
                 },
                 Place::Absent | Place::At(_) if !stray.message.replayed => {
                     self.end(stray.message.position, Done::Absent);
@@ -396,7 +428,7 @@ impl State {
             info!(comet = %name, "lane to a comet opened");
         }
         for item in lost {
-            self.end(item.message.position, Done::Lost);
+            self.drop_item(at, &item, Done::Lost);
         }
         if died {
             return;
@@ -422,7 +454,7 @@ impl State {
                  dropped what waited for it");
         }
         for item in gone {
-            self.end(item.message.position, Done::Away);
+            self.drop_item(at, &item, Done::Away);
         }
     }
 
@@ -437,7 +469,8 @@ impl State {
         }
         for stray in gone {
             let how = if stray.item.message.has_expired() { Done::Expired } else { Done::NotBack };
-            self.end(stray.item.message.position, how);
+            let at = stray.origin.map(|(at, _)| at);
+            self.fail(stray.item.message.position, at, &stray.item.to, how);
         }
     }
 }

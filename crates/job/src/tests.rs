@@ -1,5 +1,6 @@
 //! The job between a log and comets that die, stop, lose answers and have no place, on a virtual clock.
 
+mod explain;
 mod fakes;
 
 use std::collections::BTreeSet;

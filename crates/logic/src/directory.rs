@@ -92,7 +92,7 @@ impl Shared {
             self.rooms().forget(heard.life);
         }
         self.settle();
-        Renewed { restore: heard.restore, elsewhere }
+        Renewed { restore: heard.restore, elsewhere, traces: self.watch.current() }
     }
 
     pub(crate) fn restore(&self, restore: &Restore) -> Result<(), Away> {

@@ -3,7 +3,8 @@
 //! [`auth`] finds out who a client is; [`token`] reads goim's authentication JSON. [`session`] remembers who
 //! is connected (in memory, each with a generation), [`comets`] which comets are there, [`rooms`] how many
 //! members rooms have, and [`directory`] keeps the three together. [`balancer`] says where the next client
-//! had better go, and [`mod@push`] finds the way of a push. [`Logic`] puts all of it behind the contracts of
+//! had better go, and [`mod@push`] finds the way of a push, [`operator`]
+//! answers what operators ask. [`Logic`] puts all of it behind the contracts of
 //! `anser_api::logic`.
 
 pub mod auth;
@@ -12,6 +13,7 @@ mod comets;
 mod config;
 mod directory;
 mod metrics;
+mod operator;
 mod push;
 mod rooms;
 mod session;
@@ -27,6 +29,7 @@ use anser_api::comet::Away;
 use anser_api::id::{CometName, Generation, Key, Room, Session};
 use anser_api::job::Job;
 use anser_api::logic::{Connect, Connected, Received, Refused, Renewal, Renewed, Restore};
+use anser_api::trace::Watch;
 use anser_api::{Answer, ready};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -65,6 +68,8 @@ pub(crate) struct Shared {
     started: Instant,
     /// Whether a key that is not there is absent.
     settled: watch::Sender<bool>,
+    /// Who is traced.
+    pub(crate) watch: Watch,
 }
 
 impl Shared {
@@ -99,6 +104,8 @@ impl Shared {
             && let Some(owner) = state.sessions.owner_of(&key)
             && Some(owner) != user
         {
+            drop(state);
+            self.trace_refusal(&key, user, "another user has this key");
             return Err(self.auth.key_is_taken());
         }
         let generation = Generation(self.generation.fetch_add(1, Ordering::Relaxed));
@@ -132,6 +139,7 @@ impl Logic {
             counts: Counts::default(),
             started: Instant::now(),
             settled: watch::Sender::new(true),
+            watch: Watch::default(),
         };
         Self { shared: Arc::new(shared), job: OnceLock::new() }
     }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use anser_api::comet::PushError;
 use anser_api::id::{CometName, Incarnation, Position, UserId};
-use anser_api::job::{self, Accepted, Destination, Route};
+use anser_api::job::{self, Accepted, Destination, Explanation, Route, Subject};
 use anser_api::logic::{
-    Audience, Directory as _, Logic as _, Node, NodeState, Online, Place, Push, PushApi as _,
+    Audience, Directory as _, Logic as _, Node, NodeState, Online, Operator as _, Place, Push, PushApi as _,
 };
 use anser_api::settings::Span;
+use anser_api::trace::{Traced, Traces};
 use bytes::Bytes;
 use tokio::time::advance;
 
@@ -120,6 +121,15 @@ impl Job for FakeJob {
     fn push(&self, push: job::Push) -> Answer<'_, Result<Accepted, PushError>> {
         self.0.lock().unwrap().push(push.to);
         ready(Ok(Accepted { position: Position(5), routed: 1, absent: 2, repeated: false }))
+    }
+
+    fn explain(&self, position: Position, subject: Subject) -> Answer<'_, Result<Explanation, Away>> {
+        ready(Err(Away(format!("{position} {subject:?}"))))
+    }
+
+    fn trace(&self, traces: Traces) -> Answer<'_, Result<Vec<CometName>, Away>> {
+        let names = traces.list.iter().map(|trace| comet(&format!("{:?}", trace.of)));
+        ready(Ok(names.collect()))
     }
 }
 
@@ -473,4 +483,41 @@ async fn a_key_of_another_user_is_not_taken() {
     connect(&logic, &token(r#"{"sub":8,"key":"phone","exp":99999999999}"#)).unwrap();
     assert_eq!(choosing(7).unwrap_err().to_string(), taken);
     assert_eq!(logic.online().await.connections, 1);
+}
+
+#[tokio::test]
+async fn operators_ask_the_job() {
+    let logic = logic(|_| {});
+    let away = logic.explain(Position(5), Subject::Key(key("a"))).await.unwrap_err();
+    assert_eq!(away.0, "there is no job yet");
+    let _job = FakeJob::of(&logic);
+    log_in(&logic, "comet-1", "a");
+    let asked = |subject| {
+        let logic = &logic;
+        async move { logic.explain(Position(5), subject).await.unwrap_err().0 }
+    };
+    assert_eq!(asked(Subject::Key(key("b"))).await, format!("5 {:?}", Subject::Key(key("b"))));
+    // The keys of a user are those of now, whatever was asked.
+    let user = UserId(7);
+    let with_keys = Subject::User { user, keys: vec![key("a")] };
+    assert_eq!(asked(Subject::User { user, keys: vec![key("x")] }).await, format!("5 {with_keys:?}"));
+}
+
+/// The job hears of a trace at once, and comets with their next word.
+#[tokio::test]
+async fn traces_are_told() {
+    let logic = logic(|_| {});
+    let until = SystemTime::now() + Duration::from_secs(60);
+    let (of, first) = (Traced::Key(key("a")), logic.renew(renewal("comet-1", 1, 0)).await.unwrap());
+    assert_eq!(first.traces, Traces::default());
+    let tracing = logic.trace(of.clone(), until).await.unwrap();
+    assert_eq!(tracing.away.unwrap().0, "there is no job yet");
+    let _job = FakeJob::of(&logic);
+    let tracing = logic.trace(Traced::User(UserId(7)), until).await.unwrap();
+    assert_eq!((tracing.list.len(), tracing.missing.len(), tracing.away), (2, 2, None));
+    let told = logic.renew(renewal("comet-1", 1, 0)).await.unwrap().traces;
+    assert!(told.revision > 0 && told.list == tracing.list);
+    logic.trace(of, SystemTime::now()).await.unwrap();
+    let later = logic.renew(renewal("comet-1", 1, 0)).await.unwrap().traces;
+    assert!(later.revision > told.revision && later.list.len() == 1);
 }

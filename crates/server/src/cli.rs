@@ -8,6 +8,7 @@ use crate::exit::{self, Exit};
 use crate::failure::Failure;
 use crate::out;
 
+mod api;
 mod completions;
 mod config;
 mod doctor;
@@ -18,7 +19,9 @@ mod log;
 mod place;
 mod push;
 mod room;
+mod trace;
 mod up;
+mod why;
 
 pub use completions::Completions;
 pub use config::Config;
@@ -26,7 +29,9 @@ pub use doctor::Doctor;
 pub use listen::Listen;
 pub use log::Log;
 pub use push::Push;
+pub use trace::Trace;
 pub use up::Up;
+pub use why::Why;
 
 /// An instant-messaging and push server that speaks goim.
 #[derive(Debug, Parser)]
@@ -52,6 +57,10 @@ pub enum Command {
     Push(Push),
     /// Connect as a client and print what is pushed
     Listen(Listen),
+    /// Say what became of a message, for a device, a user or a room
+    Why(Why),
+    /// Show each step of a device or a user in the server's log, for a while
+    Trace(Trace),
     /// Print a configuration file with every default, or look at one
     Config(Config),
     /// Say whether a server would run here, what stands in its way, and what it would promise

@@ -24,6 +24,8 @@ fn run(command: Command) -> Exit {
         Command::Job(up) => up.run(Roles::Job),
         Command::Push(push) => push.run(),
         Command::Listen(listen) => listen.run(),
+        Command::Why(why) => why.run(),
+        Command::Trace(trace) => trace.run(),
         Command::Config(config) => config.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Log(log) => log.run(),

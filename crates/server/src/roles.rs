@@ -167,6 +167,7 @@ impl Server {
         let ready = Ready::default();
         let api = logic.map(|logic| anser_http::Roles {
             push: logic.clone(),
+            operator: logic.clone(),
             directory: logic,
             advice: config.logic.advice(),
             keys: Keys::new(keys.iter().map(Secret::expose)),

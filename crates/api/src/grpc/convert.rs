@@ -11,10 +11,12 @@ use crate::id::{CometName, Key, Position, Room, UserId};
 
 mod comet;
 mod common;
+mod explain;
 mod job;
 mod logic;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 /// A message that is none of ours, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -51,6 +51,16 @@ impl comet::comet_server::Comet for Comet {
         let (session, flow) = request.into_inner().try_into()?;
         Ok(Response::new(self.0.switch(session, flow).await.into()))
     }
+
+    async fn explain(&self, request: Request<comet::ExplainRequest>) -> Reply<comet::ExplainReply> {
+        let inquiry = request.into_inner().try_into()?;
+        Ok(Response::new(self.0.explain(inquiry).await.into()))
+    }
+
+    async fn trace(&self, request: Request<common::Traces>) -> Reply<comet::TraceReply> {
+        let traces = request.into_inner().try_into()?;
+        Ok(Response::new(self.0.trace(traces).await.into()))
+    }
 }
 
 #[derive(Clone)]
@@ -140,5 +150,15 @@ impl job::job_server::Job for Job {
     async fn push(&self, request: Request<job::PushRequest>) -> Reply<common::Pushed> {
         let push = request.into_inner().try_into()?;
         Ok(Response::new(self.0.push(push).await.into()))
+    }
+
+    async fn explain(&self, request: Request<job::ExplainRequest>) -> Reply<job::ExplainReply> {
+        let (position, subject) = request.into_inner().try_into()?;
+        Ok(Response::new(self.0.explain(position, subject).await.into()))
+    }
+
+    async fn trace(&self, request: Request<common::Traces>) -> Reply<job::TraceReply> {
+        let traces = request.into_inner().try_into()?;
+        Ok(Response::new(self.0.trace(traces).await.into()))
     }
 }

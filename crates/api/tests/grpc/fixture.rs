@@ -7,16 +7,19 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anser_api::comet::{Away, Batch, Comet, Flow, Push, PushError, Report, Taken, Welcome};
+use anser_api::comet::{
+    Away, Batch, Comet, Flow, Inquiry, Push, PushError, Report, Taken, Testimony, Welcome,
+};
 use anser_api::grpc::client::Link;
 use anser_api::grpc::goim::Rooms;
 use anser_api::grpc::{Counters, Limits, Options, Secret, Server};
-use anser_api::id::{Key, LogId, Room, Session};
-use anser_api::job::{self, Accepted, Job};
+use anser_api::id::{CometName, Key, LogId, Position, Room, Session};
+use anser_api::job::{self, Accepted, Explanation, Job, Subject};
 use anser_api::logic::{
     self, Advice, Backoff, Connect, Connected, Directory, Logic, Node, NodeState, Online, Place, PushApi,
     Received, Refused, Renewal, Renewed, Restore,
 };
+use anser_api::trace::Traces;
 use anser_api::{Answer, ready};
 use bytes::{Buf, BufMut, Bytes};
 use tokio::net::{TcpListener, TcpStream};
@@ -100,6 +103,14 @@ impl Comet for Fake {
     fn switch(&self, session: Session, to: Flow) -> Answer<'_, Result<(), PushError>> {
         self.answer(&(session, to))
     }
+
+    fn explain(&self, inquiry: Inquiry) -> Answer<'_, Result<Testimony, Away>> {
+        self.answer(&inquiry)
+    }
+
+    fn trace(&self, traces: Traces) -> Answer<'_, Result<(), Away>> {
+        self.answer(&traces)
+    }
 }
 
 impl Logic for Fake {
@@ -133,6 +144,14 @@ impl PushApi for Fake {
 impl Job for Fake {
     fn push(&self, push: job::Push) -> Answer<'_, Result<Accepted, PushError>> {
         self.answer(&push)
+    }
+
+    fn explain(&self, position: Position, subject: Subject) -> Answer<'_, Result<Explanation, Away>> {
+        self.answer(&(position, subject))
+    }
+
+    fn trace(&self, traces: Traces) -> Answer<'_, Result<Vec<CometName>, Away>> {
+        self.answer(&traces)
     }
 }
 

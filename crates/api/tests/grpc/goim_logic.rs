@@ -109,7 +109,7 @@ async fn renew_online_comes_compressed() {
     let count = |name: &str, members| bytes(2, [bytes(1, name), number(2, members)].concat());
     let message = [bytes(1, "comet-1"), count("live://1", 3), count("live://2", -4)].concat();
     let elsewhere = vec![(room("live://1"), 10)];
-    port.fake.answers::<Result<Renewed, Away>>(Ok(Renewed { restore: false, elsewhere }));
+    port.fake.answers::<Result<Renewed, Away>>(Ok(Renewed { elsewhere, ..Renewed::default() }));
     let bearer = format!("Bearer {SECRET}");
     let gzip = Some(CompressionEncoding::Gzip);
     let reply = raw(port.channel().await, "/goim.logic.Logic/RenewOnline", message, Some(&bearer), gzip)
@@ -155,7 +155,7 @@ async fn sessions_are_told_again() {
     }
     port.connect("comet-1", "key-0000", 5000).await;
     port.connect("comet-2", "other", 6000).await;
-    port.fake.answers::<Result<Renewed, Away>>(Ok(Renewed { restore: true, elsewhere: vec![] }));
+    port.fake.answers::<Result<Renewed, Away>>(Ok(Renewed { restore: true, ..Renewed::default() }));
     port.fake.answers::<Result<(), Away>>(Ok(()));
     port.fake.answers::<Result<(), Away>>(Ok(()));
     assert_eq!(port.call("/goim.logic.Logic/RenewOnline", bytes(1, "comet-1")).await.unwrap(), b"");

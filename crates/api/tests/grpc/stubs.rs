@@ -8,19 +8,23 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anser_api::Answer;
 use anser_api::comet::{
-    Away, Batch, Comet as _, Flow, Form, OnOverflow, Outcome, Parcel, Push, PushError, Report, Taken, Target,
-    Welcome,
+    Away, Batch, Comet as _, Flow, Form, Inquiry, Note, OnOverflow, Outcome, Parcel, Present, Push,
+    PushError, Report, Taken, Target, Testimony, Unwritten, Welcome,
 };
 use anser_api::grpc::client::{
     DEADLINE, Link, RemoteComet, RemoteDirectory, RemoteJob, RemoteLogic, RemotePushApi,
 };
 use anser_api::grpc::{Limits, Secret};
 use anser_api::id::{CometName, Generation, Incarnation, Key, LogId, Position, Room, Session, UserId};
-use anser_api::job::{self, Accepted, Destination, Idempotency, Job as _, Route};
+use anser_api::job::{
+    self, Accepted, Account, Addressed, Destination, Ended, Explanation, Idempotency, Job as _, Progress,
+    Route, Share, Subject,
+};
 use anser_api::logic::{
     self, Audience, Connect, Connected, Directory as _, Logic as _, Node, NodeState, Online, Place,
     PushApi as _, Received, Refused, Renewal, Renewed, Restore,
 };
+use anser_api::trace::{Trace, Traced, Traces};
 
 use super::fixture::{PATIENCE, Port, becomes, body, key, room, secret};
 
@@ -126,6 +130,92 @@ async fn a_comet() {
     port.stop().await;
 }
 
+fn testimony() -> Testimony {
+    let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789);
+    let notes = vec![
+        Note { key: Some(key("a")), why: Unwritten::Overflow, at },
+        Note { key: None, why: Unwritten::Expired, at },
+    ];
+    let present = vec![Present { key: key("a"), takes: true, member: false, waits: true }];
+    Testimony { notes, more: true, since: Some(at), present }
+}
+
+fn traces() -> Traces {
+    let until = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let list = vec![
+        Trace { of: Traced::Key(key("a")), until },
+        Trace { of: Traced::User(UserId(7)), until: until + Duration::from_nanos(1) },
+    ];
+    Traces { revision: u64::MAX, list }
+}
+
+#[tokio::test]
+async fn what_became_of_a_push() {
+    let port = Port::start().await;
+    let (edge, job) = (RemoteComet::new(port.link(DEADLINE)), RemoteJob::new(port.link(DEADLINE)));
+    let away = Away("gone".into());
+    let keys = vec![key("a"), key("b")];
+    let (log, position) = (LogId(u64::MAX), Position(8));
+    for (room, keys) in [(Some(room("live://1")), vec![]), (None, keys.clone())] {
+        let inquiry = Inquiry { log, position, op: -5, room, keys };
+        for answer in [Ok(testimony()), Err(away.clone())] {
+            port.passes(answer, inquiry.clone(), || edge.explain(inquiry.clone())).await;
+        }
+    }
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let ended = Progress::Ended { why: Ended::NotBack, at };
+    let share = |progress, said| Share {
+        key: Some(key("a")),
+        comet: comet("comet-1"),
+        progress,
+        followed: true,
+        resent: true,
+        said,
+    };
+    let account = Account {
+        accepted: at,
+        op: 1000,
+        bytes: 3,
+        expires: Some(at),
+        to: Addressed::Users { users: 2, connected: 3 },
+        named: true,
+        absent: vec![key("b")],
+        shares: vec![share(ended, Ok(testimony())), share(Progress::Parked { until: at }, Err(away.clone()))],
+        more: 9,
+        since: at,
+        now: vec![(key("a"), Place::At(comet("comet-2"))), (key("b"), Place::Unknown)],
+    };
+    for subject in
+        [Subject::Key(key("a")), Subject::User { user: UserId(7), keys }, Subject::Room(room("live://1"))]
+    {
+        for answer in [
+            Ok(Explanation::NotGiven { next: Position(9) }),
+            Ok(Explanation::NotKept { first: Some(Position(3)) }),
+            Ok(Explanation::Kept(Box::new(account.clone()))),
+            Err(away.clone()),
+        ] {
+            let asked = (position, subject.clone());
+            port.passes(answer, asked, || job.explain(position, subject.clone())).await;
+        }
+    }
+    port.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_traced() {
+    let port = Port::start().await;
+    let (edge, job) = (RemoteComet::new(port.link(DEADLINE)), RemoteJob::new(port.link(DEADLINE)));
+    for traces in [traces(), Traces::default()] {
+        for answer in [Ok(()), Err(Away("gone".into()))] {
+            port.passes(answer, traces.clone(), || edge.trace(traces.clone())).await;
+        }
+        for answer in [Ok(vec![comet("comet-2")]), Err(Away("gone".into()))] {
+            port.passes(answer, traces.clone(), || job.trace(traces.clone())).await;
+        }
+    }
+    port.stop().await;
+}
+
 #[tokio::test]
 async fn a_logic() {
     let port = Port::start().await;
@@ -166,7 +256,8 @@ async fn a_logic() {
         addresses: 11,
         rooms: vec![(room("live://1"), 12)],
     };
-    let renewed = Renewed { restore: true, elsewhere: vec![(room("live://1"), 13)] };
+    let elsewhere = vec![(room("live://1"), 13)];
+    let renewed = Renewed { restore: true, elsewhere, traces: traces() };
     for answer in [Ok(renewed), Ok(Renewed::default()), Err(Away("gone".into()))] {
         port.passes(answer, renewal.clone(), || remote.renew(renewal.clone())).await;
     }

@@ -21,6 +21,7 @@ use super::room::Room;
 use crate::channel::{Channel, Membership};
 use crate::outbound::{Entry, Outbound};
 use crate::slab::Handle;
+use crate::trace;
 use crate::transport::Transport;
 
 /// Reads from one socket in a turn; then others have their turn.
@@ -171,6 +172,8 @@ impl Worker {
     fn packet(&mut self, slot: u32, header: Header, out: &mut Vec<u8>) {
         let Some(channel) = self.channels.get(slot) else { return };
         let anser = channel.wire.dialect() == Dialect::Anser;
+        let said = format_args!("packet of operation {} received, {} bytes", header.op, self.body.len());
+        trace::step(&self.shared.watch, channel, None, said);
         match header.op {
             operation::HEARTBEAT | operation::HEARTBEAT_REPLY => {
                 let online = self.online(channel);
@@ -287,7 +290,7 @@ impl Worker {
         Err(("room_limit", "as many rooms exist as comet.max_rooms allows: try again later".into()))
     }
 
-    fn is_member(&self, slot: u32, name: &RoomName) -> bool {
+    pub(super) fn is_member(&self, slot: u32, name: &RoomName) -> bool {
         self.channels.get(slot).is_some_and(|channel| {
             let mut rooms = channel.rooms.iter().filter_map(|membership| self.rooms.get(membership.room));
             rooms.any(|room| room.shared.name == *name)
@@ -315,6 +318,7 @@ impl Worker {
             let at = members.enter(slot);
             channel.rooms.push(Membership { room, at });
         }
+        self.trace(slot, format_args!("joined room {name}"));
         true
     }
 
@@ -363,6 +367,9 @@ impl Worker {
             }
         });
         let shared = members.shared.clone();
+        if let Some(channel) = channels.get(slot) {
+            trace::step(&self.shared.watch, channel, None, format_args!("left room {}", shared.name));
+        }
         if members.members.is_empty() {
             let counted = members.abandon(self.id);
             self.backlog(-(counted as i64));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anser_api::comet::{Flow, OnOverflow};
+use anser_api::comet::{Flow, OnOverflow, Unwritten};
 use anser_api::id::Session;
 use anser_wire::anser::Dropped;
 use anser_wire::operation;
@@ -20,6 +20,7 @@ use crate::frame::{Batch, Push};
 use crate::inbox::Command;
 use crate::outbound::{Entry, Flushed, Outbound};
 use crate::stats::Lost;
+use crate::trace;
 use crate::transport::Transport;
 
 /// A turn ends after so many sends, so that a push to one connection waits behind that many at most.
@@ -84,15 +85,21 @@ impl Worker {
                     let Some(slot) = self.find(key) else {
                         self.tally.absent += 1;
                         push.absent(key);
+                        self.notes.add(&push, Some(key), Unwritten::Absent);
+                        trace::gone(&self.shared.watch, key, None, &push, Unwritten::Absent);
                         continue;
                     };
                     if expired {
                         self.shared.stats.lost(Lost::Expired, 1);
+                        self.notes.add(&push, Some(key), Unwritten::Expired);
+                        self.trace_unwritten(slot, &push, Unwritten::Expired);
                     } else if self.takes(slot, push.op) {
                         self.offer(slot, &push);
                         self.touch(slot);
                     } else {
                         self.tally.filtered += 1;
+                        self.notes.add(&push, Some(key), Unwritten::Filtered);
+                        self.trace_unwritten(slot, &push, Unwritten::Filtered);
                     }
                 }
                 sends += upto - at;
@@ -131,6 +138,12 @@ impl Worker {
         let Some(room) = self.rooms.get_mut(index) else { return };
         if push.has_expired() {
             let members = room.members.len() as u64;
+            self.notes.add(&push, None, Unwritten::Expired);
+            if self.shared.watch.is_on() {
+                for channel in room.members.iter().filter_map(|slot| self.channels.get(*slot)) {
+                    trace::unwritten(&self.shared.watch, channel, &push, Unwritten::Expired);
+                }
+            }
             release(share, &[push]);
             self.tally.due += members;
             self.shared.stats.lost(Lost::Expired, members);
@@ -141,6 +154,13 @@ impl Worker {
             self.jobs.push_back(Job::Room(self.rooms.handle(index)));
         }
         self.backlog(deliveries as i64);
+    }
+
+    /// A step of the connection in a slot, if it is traced.
+    fn trace_unwritten(&self, slot: u32, push: &Push, why: Unwritten) {
+        if let Some(channel) = self.channels.get(slot) {
+            trace::unwritten(&self.shared.watch, channel, push, why);
+        }
     }
 
     /// Adds to the count of deliveries that wait here.
@@ -246,6 +266,9 @@ impl Worker {
             } else if self.is_online(slot) {
                 self.tally.due += batch.pushes.len() as u64;
                 self.tally.filtered += batch.pushes.len() as u64;
+                for push in &batch.pushes {
+                    self.trace_unwritten(slot, push, Unwritten::Filtered);
+                }
             }
         }
         self.serve(&slots, &mut batch);
@@ -287,6 +310,7 @@ impl Worker {
                 } else if self.is_online(paced.next) {
                     self.tally.due += 1;
                     self.tally.filtered += 1;
+                    self.trace_unwritten(paced.next, &paced.push, Unwritten::Filtered);
                 }
                 paced.next += 1;
             }
@@ -315,8 +339,13 @@ impl Worker {
         let mut keyed = self.keyed.take();
         loop {
             if let Some((keys, at, push)) = keyed.take() {
-                let slots = keys[at..].iter().filter_map(|key| self.find(key));
-                lost += slots.filter(|slot| self.takes(*slot, push.op)).count() as u64;
+                for key in &keys[at..] {
+                    if let Some(slot) = self.find(key).filter(|slot| self.takes(*slot, push.op)) {
+                        lost += 1;
+                        self.notes.add(&push, Some(key), Unwritten::Draining);
+                        self.trace_unwritten(slot, &push, Unwritten::Draining);
+                    }
+                }
             }
             let Some(command) = self.inbox.take_command() else { break };
             match command {
@@ -324,10 +353,12 @@ impl Worker {
                 Command::Room { room, push } => {
                     let share = &room.shares[self.id];
                     lost += u64::from(share.members.load(Ordering::Relaxed));
+                    self.notes.add(&push, None, Unwritten::Draining);
                     release(share, &[push]);
                 }
                 Command::All { push, speed } => {
                     lost += self.receivers_from(0, push.op);
+                    self.notes.add(&push, None, Unwritten::Draining);
                     let queues = if speed == 0 { &self.shared.everyone } else { &self.shared.paced };
                     release(&queues[self.id], &[push]);
                 }
@@ -397,12 +428,23 @@ impl Worker {
             Err(cause) if cause.kind() == std::io::ErrorKind::WouldBlock => 0,
             Err(_) => {
                 self.shared.stats.lost(Lost::Closed, batch.pushes.len() as u64);
+                self.notes.add_all(&batch.pushes, channel.name(), Unwritten::Closed);
+                for push in &batch.pushes {
+                    trace::unwritten(&self.shared.watch, channel, push, Unwritten::Closed);
+                }
                 self.remove(slot, "peer");
                 return false;
             }
         };
         self.tally.bytes += sent as u64;
-        if sent == bytes.len() {
+        let whole = sent == bytes.len();
+        if channel.traced {
+            let upto = if whole { batch.pushes.len() } else { batch.rest(websocket, sent).0.start };
+            for push in &batch.pushes[..upto] {
+                trace::written(&self.shared.watch, channel, push, websocket);
+            }
+        }
+        if whole {
             return true;
         }
         // A partial write of a stream socket is as good as `WouldBlock`: the kernel tells when there is room.
@@ -434,6 +476,8 @@ impl Worker {
         let pull = push.on_overflow == OnOverflow::Pull;
         if pull && channel.flow == Flow::Behind {
             self.tally.pulled += 1;
+            self.notes.add(push, channel.name(), Unwritten::Pulled);
+            trace::unwritten(&shared.watch, channel, push, Unwritten::Pulled);
             return;
         }
         let len = push.bytes(websocket).len();
@@ -457,12 +501,21 @@ impl Worker {
             self.tally.outbound += len as isize;
             self.tally.waiting += 1;
             self.largest = self.largest.max(outbound.bytes());
+            if channel.traced {
+                let waits = channel.outbound.as_ref().map_or(0, |outbound| outbound.waiting().count());
+                let said = format_args!("push of operation {} queued, {waits} wait", push.op);
+                trace::step(&shared.watch, channel, Some(push), said);
+            }
         } else if pull {
             self.tally.pulled += 1;
+            self.notes.add(push, channel.name(), Unwritten::Pulled);
+            trace::unwritten(&shared.watch, channel, push, Unwritten::Pulled);
             self.fall_behind(slot);
         } else {
             channel.dropped = channel.dropped.saturating_add(1);
             shared.stats.lost(Lost::Overflow, 1);
+            self.notes.add(push, channel.name(), Unwritten::Overflow);
+            trace::unwritten(&shared.watch, channel, push, Unwritten::Overflow);
             if let Some(unsaid) = self.quiet.slow.may_speak(Instant::now()) {
                 let (remote, key, dropped) = (channel.from(), channel.key(), channel.dropped);
                 warn!(%remote, key, dropped, unsaid, "dropped a push to a client that reads too slowly");
@@ -480,8 +533,12 @@ impl Worker {
             let before = outbound.bytes();
             let gone = outbound.discard_pullable(websocket);
             self.tally.outbound += outbound.bytes() as isize - before as isize;
-            self.tally.waiting -= gone as isize;
-            self.tally.pulled += gone;
+            self.tally.waiting -= gone.len() as isize;
+            self.tally.pulled += gone.len() as u64;
+            let key = channel.session.as_ref().map(|session| &session.key);
+            self.notes.add_all(&gone, key, Unwritten::Pulled);
+            let watch = &self.shared.watch;
+            gone.iter().for_each(|push| trace::unwritten(watch, channel, push, Unwritten::Pulled));
         }
         self.notice(slot, operation::BEHIND, b"");
     }
@@ -557,16 +614,31 @@ impl Worker {
         let split = channel.one_write_per_packet;
         let before = outbound.bytes();
         let expired = outbound.discard_expired(websocket);
-        self.tally.waiting -= expired as isize;
-        self.shared.stats.lost(Lost::Expired, expired);
+        if !expired.is_empty() {
+            self.tally.waiting -= expired.len() as isize;
+            self.shared.stats.lost(Lost::Expired, expired.len() as u64);
+            let key = channel.session.as_ref().map(|session| &session.key);
+            self.notes.add_all(&expired, key, Unwritten::Expired);
+            let watch = &self.shared.watch;
+            let (key, user) = (key.cloned(), channel.user);
+            if let (true, Some(key)) = (channel.traced, &key) {
+                expired.iter().for_each(|push| trace::gone(watch, key, user, push, Unwritten::Expired));
+            }
+        }
         let mut flushed = Flushed::default();
         let accepted = &mut self.tally.accepted;
+        let traced: Vec<Arc<Push>> =
+            if channel.traced { outbound.waiting().cloned().collect() } else { Vec::new() };
         let result = outbound.flush(&mut channel.transport, websocket, split, accepted, &mut flushed);
         self.tally.outbound += outbound.bytes() as isize - before as isize;
         self.tally.delivered += flushed.pushes;
         self.tally.waiting -= flushed.pushes as isize;
         self.tally.bytes += flushed.bytes as u64;
         self.tally.writes += flushed.writes;
+        let empty = outbound.is_empty();
+        for push in traced.iter().take(flushed.pushes as usize) {
+            trace::written(&self.shared.watch, channel, push, websocket);
+        }
         if result.is_err() {
             self.remove(slot, "peer");
             return;
@@ -575,7 +647,7 @@ impl Worker {
         if flushed.blocked {
             return;
         }
-        if outbound.is_empty() {
+        if empty {
             channel.outbound = None;
         }
         if channel.wire.is_closing() {

@@ -19,6 +19,7 @@ use std::collections::hash_map::Entry as MapEntry;
 use std::sync::atomic::Ordering;
 
 use anser_api::Answer;
+use anser_api::comet::{Inquiry, Present, Unwritten};
 use anser_api::id::{Key, Session};
 use anser_api::logic::{Connect, Connected, Refused};
 use anser_wire::operation::Dialect;
@@ -36,9 +37,11 @@ use crate::channel::Channel;
 use crate::foreign::Attached;
 use crate::inbox::{Adoption, Control};
 use crate::login::{Question, try_now};
+use crate::outbound::Outbound;
 use crate::renewal::{self, PAGE, Page};
 use crate::slab::Handle;
 use crate::stats::Lost;
+use crate::trace;
 use crate::transport::Transport;
 
 /// Slots that are looked at for a page of sessions, most of which may be free.
@@ -209,6 +212,7 @@ impl Worker {
         if let Some(old) = self.find(&key) {
             let newer = self.channels.get(old).and_then(|old| old.session.as_ref());
             if newer.is_some_and(|old| old.generation > connected.session.generation) {
+                self.trace_refusal(&key, connected.user, "a newer connection has its key");
                 self.end(slot, close_code::POLICY, "replaced by a newer connection", "replaced");
                 self.forget(connected.session);
                 return;
@@ -220,6 +224,7 @@ impl Worker {
         accepts.dedup();
         if accepts.len() > self.shared.config.operations_per_connection {
             let reason = "the token names more operations than comet.operations_per_connection";
+            self.trace_refusal(&key, connected.user, reason);
             self.end(slot, close_code::POLICY, reason, "operation_limit");
             self.forget(connected.session);
             return;
@@ -255,6 +260,7 @@ impl Worker {
                 entry.insert(slot);
             }
         }
+        self.trace_login(slot);
         if let Some(room) = &connected.room
             && !self.enter(slot, room)
         {
@@ -272,12 +278,26 @@ impl Worker {
     }
 
     /// The slot of a key.
-    pub(super) fn find(&self, key: &Key) -> Option<u32> {
+    pub(crate) fn find(&self, key: &Key) -> Option<u32> {
         let same = |slot: &u32| {
             let session = self.channels.get(*slot).and_then(|channel| channel.session.as_ref());
             session.is_some_and(|session| session.key == *key)
         };
         self.keys.find(self.shared.hash(key), same).copied()
+    }
+
+    /// A connection, if it is here, for whoever asks what became of a push.
+    pub(crate) fn present(&self, key: &Key, inquiry: &Inquiry) -> Option<Present> {
+        let slot = self.find(key)?;
+        let channel = self.channels.get(slot)?;
+        let origin = Some((inquiry.log, inquiry.position));
+        let is_it = |outbound: &Outbound| outbound.waiting().any(|push| push.origin() == origin);
+        Some(Present {
+            key: key.clone(),
+            takes: channel.accepts(inquiry.op),
+            member: inquiry.room.as_ref().is_some_and(|room| self.is_member(slot, room)),
+            waits: channel.outbound.as_deref().is_some_and(is_it),
+        })
     }
 
     /// Sessions from a slot on, as many as one turn may look at.
@@ -338,14 +358,20 @@ impl Worker {
     /// Nothing more goes to the connection but `last`. Closes it, at once or when the peer has.
     fn close(&mut self, slot: u32, last: &[u8], why: &'static str) {
         self.count_end(slot, why);
-        self.unregister(slot);
+        let key = self.unregister(slot);
         let Some(channel) = self.channels.get_mut(slot) else { return };
         if let Some(outbound) = &mut channel.outbound {
             let before = outbound.bytes();
             let lost = outbound.discard_all(channel.wire.is_websocket());
             self.tally.outbound += outbound.bytes() as isize - before as isize;
-            self.tally.waiting -= lost as isize;
-            self.shared.stats.lost(Lost::Closed, lost);
+            self.tally.waiting -= lost.len() as isize;
+            self.shared.stats.lost(Lost::Closed, lost.len() as u64);
+            self.notes.add_all(&lost, key.as_ref(), Unwritten::Closed);
+            if let (true, Some(key)) = (channel.traced, &key) {
+                lost.iter().for_each(|push| {
+                    trace::gone(&self.shared.watch, key, channel.user, push, Unwritten::Closed)
+                });
+            }
         }
         if !last.is_empty() {
             self.reply(slot, last);
@@ -368,6 +394,7 @@ impl Worker {
             && !std::mem::replace(&mut channel.ended, true)
         {
             debug!(remote = %channel.from(), key = channel.key(), reason = why, "connection closed");
+            trace::step(&self.shared.watch, channel, None, format_args!("closed: {why}"));
             self.shared.stats.closed(why);
         }
     }
@@ -396,16 +423,18 @@ impl Worker {
         }
     }
 
-    /// Takes a connection out of everything by which others find it.
-    fn unregister(&mut self, slot: u32) {
-        let Some(channel) = self.channels.get_mut(slot) else { return };
-        let Some(session) = channel.session.take() else { return };
+    /// Takes a connection out of everything by which others find it; its key, if it had one until now.
+    fn unregister(&mut self, slot: u32) -> Option<Key> {
+        let channel = self.channels.get_mut(slot)?;
+        let session = channel.session.take()?;
         self.shared.stats.online[kind(channel)].fetch_sub(1, Ordering::Relaxed);
         if let Ok(entry) = self.keys.find_entry(self.shared.hash(&session.key), |other| *other == slot) {
             entry.remove();
         }
         self.leave_all(slot);
+        let key = session.key.clone();
         self.forget(session);
+        Some(key)
     }
 
     /// Tells logic that a session is over.
@@ -428,15 +457,27 @@ impl Worker {
 
     pub(super) fn remove_for(&mut self, slot: u32, why: &'static str, lost: Lost) {
         self.count_end(slot, why);
-        self.unregister(slot);
+        let key = self.unregister(slot);
         let Some(channel) = self.channels.remove(slot) else { return };
         if let MapEntry::Occupied(early) = self.early.entry(slot) {
             early.remove();
         }
         if let Some(outbound) = &channel.outbound {
             self.tally.outbound -= outbound.bytes() as isize;
-            self.tally.waiting -= outbound.pushes() as isize;
-            self.shared.stats.lost(lost, outbound.pushes());
+            let unwritten = if lost == Lost::Budget { Unwritten::Budget } else { Unwritten::Closed };
+            let mut waiting = 0;
+            for push in outbound.waiting() {
+                waiting += 1;
+                // Whoever is closing has no key any more.
+                if let Some(key) = &key {
+                    self.notes.add(push, Some(key), unwritten);
+                    if channel.traced {
+                        trace::gone(&self.shared.watch, key, channel.user, push, unwritten);
+                    }
+                }
+            }
+            self.tally.waiting -= waiting;
+            self.shared.stats.lost(lost, waiting as u64);
             if let (Transport::Local(socket), Lost::Budget) = (&channel.transport, lost) {
                 crate::socket::abort_on_close(socket);
             }

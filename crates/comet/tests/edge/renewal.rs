@@ -107,7 +107,7 @@ fn members_elsewhere_are_counted() {
     let edge = Edge::start(often);
     let elsewhere = |rooms: &[(&str, u32)]| {
         let elsewhere = rooms.iter().map(|(name, members)| (room(name), *members)).collect();
-        *edge.logic.renewed.lock().unwrap() = Renewed { restore: false, elsewhere };
+        *edge.logic.renewed.lock().unwrap() = Renewed { elsewhere, ..Renewed::default() };
     };
     let mut one = edge.log_in(Kind::Tcp, &Login::new("one").room("live://1"));
     let mut two = edge.log_in(Kind::WebSocket, &Login::new("two").room("live://2"));

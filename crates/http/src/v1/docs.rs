@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{V1, push};
+use super::{V1, messages, push, traces};
 
 /// Where the document is.
 pub(crate) const DOCUMENT: &str = "/api/v1/openapi.json";
@@ -27,10 +27,14 @@ const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-
 #[openapi(
     info(
         title = "Anser",
-        description = "How back ends push messages to the clients of an Anser server.",
+        description = "How back ends push messages to the clients of an Anser server, and how operators ask what became of them.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
-    tags((name = "push", description = "Messages to clients"), (name = "docs", description = "This document")),
+    tags(
+        (name = "push", description = "Messages to clients"),
+        (name = "operators", description = "What became of a message, and what somebody's connections do"),
+        (name = "docs", description = "This document"),
+    ),
     modifiers(&PushKey),
 )]
 struct Document;
@@ -55,6 +59,8 @@ struct Text(Bytes);
 pub(super) fn routes(v1: V1) -> Router {
     let (api, openapi) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(push::push))
+        .routes(routes!(messages::explain))
+        .routes(routes!(traces::trace))
         .routes(routes!(document))
         .with_state(v1)
         .split_for_parts();

@@ -127,7 +127,7 @@ impl V1 {
         self.push_all(checked, known.as_ref(), now).await
     }
 
-    async fn read(&self, request: Request) -> Result<Bytes, Problem> {
+    pub(super) async fn read(&self, request: Request) -> Result<Bytes, Problem> {
         body::read(request, self.limits.body).await.map_err(|cause| match cause {
             ReadError::TooLarge(_) => {
                 Problem::new(&problem::TOO_LARGE, format!("{cause}: send less, or raise it"))
@@ -175,7 +175,7 @@ impl V1 {
 }
 
 /// A body that says what it is must say that it is JSON; `curl -d` says that it is a form.
-fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let kind =
         value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

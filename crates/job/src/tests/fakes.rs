@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anser_api::comet::{
-    Away, Batch, Comet, Flow, Outcome, Parcel, Push, PushError, Report, Taken, Target, Welcome,
+    Away, Batch, Comet, Flow, Inquiry, Note, Outcome, Parcel, Present, Push, PushError, Report, Taken,
+    Target, Testimony, Unwritten, Welcome,
 };
 use anser_api::id::{CometName, Incarnation, Key, LogId, Position, Room, Session};
 use anser_api::logic::{Directory, Node, NodeState, Online, Place};
+use anser_api::trace::Traces;
 use anser_api::{Answer, ready};
 use anser_store::{AppendError, Appended, Durable, Log, Page, ReadError};
 use bytes::Bytes;
@@ -226,6 +228,7 @@ struct State {
     count: u64,
     changed: bool,
     speed: u32,
+    traced: u64,
 }
 
 #[derive(Default)]
@@ -271,6 +274,11 @@ impl FakeComet {
     /// It takes nothing more, until it ends.
     pub(super) fn drain(&self) {
         self.state().draining = true;
+    }
+
+    /// The last revision of who is traced.
+    pub(super) fn traced(&self) -> u64 {
+        self.state().traced
     }
 
     pub(super) fn full(&self, full: bool) {
@@ -516,5 +524,34 @@ impl Comet for FakeComet {
 
     fn switch(&self, _: Session, _: Flow) -> Answer<'_, Result<(), PushError>> {
         unreachable!("the job switches nobody")
+    }
+
+    fn explain(&self, inquiry: Inquiry) -> Answer<'_, Result<Testimony, Away>> {
+        Box::pin(async move {
+            self.answers().await?;
+            let state = self.state();
+            let absent = state.absent.iter().filter(|(position, _)| *position == inquiry.position);
+            let note = |(_, key): &(Position, Key)| Note {
+                key: Some(key.clone()),
+                why: Unwritten::Absent,
+                at: SystemTime::now(),
+            };
+            let here = inquiry.keys.iter().filter(|key| state.clients.contains_key(key));
+            let present = |key: &Key| Present { key: key.clone(), takes: true, member: false, waits: false };
+            Ok(Testimony {
+                notes: absent.map(note).collect(),
+                more: false,
+                since: Some(SystemTime::UNIX_EPOCH),
+                present: here.map(present).collect(),
+            })
+        })
+    }
+
+    fn trace(&self, traces: Traces) -> Answer<'_, Result<(), Away>> {
+        Box::pin(async move {
+            self.answers().await?;
+            self.state().traced = traces.revision;
+            Ok(())
+        })
     }
 }

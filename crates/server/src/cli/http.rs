@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST, RETRY_AFTER};
 use hyper::http::request::Builder;
-use hyper::{Request, Uri};
+use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -65,6 +65,28 @@ impl Base {
                 Exit::Unavailable,
                 format!("{self} did not answer within {} s", PATIENCE.as_secs()),
                 "the message may or may not have been sent; look at the server's log",
+            )),
+        }
+    }
+
+    /// Asks the API something that may be asked again.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        key: Option<&Secret>,
+        body: Vec<u8>,
+    ) -> Result<Answer, Failure> {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(key) = key {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", key.expose()));
+        }
+        match timeout(PATIENCE, self.exchange(request, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::new(
+                Exit::Unavailable,
+                format!("{self} did not answer within {} s", PATIENCE.as_secs()),
+                "try again; look at the server's log",
             )),
         }
     }

@@ -1,6 +1,7 @@
 //! Which key of the push API a command sends; the same arguments for every command that calls it.
 
 use std::env;
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -54,6 +55,15 @@ impl KeyArguments {
         let key = if file.symlink_metadata().is_ok() { first(push_key::read(&file)?) } else { None };
         Ok(Found { key, place })
     }
+}
+
+/// A server did not take the key, or wants one.
+pub(super) fn unknown(server: impl fmt::Display, found: &Found) -> Failure {
+    let what = match found.key {
+        Some(_) => format!("{server} does not know the push API key of {}", found.place),
+        None => format!("{server} wants a push API key, and there is no {}", found.place),
+    };
+    Failure::new(Exit::Usage, what, REMEDY)
 }
 
 fn first(keys: Vec<Secret>) -> Option<Secret> {

@@ -201,11 +201,7 @@ fn accepted(base: &Base, found: &Found, answer: &Answer) -> Result<(), Failure> 
         return Ok(());
     }
     if answer.status == 401 {
-        let what = match found.key {
-            Some(_) => format!("{base} does not know the push API key of {}", found.place),
-            None => format!("{base} wants a push API key, and there is no {}", found.place),
-        };
-        return Err(Failure::new(Exit::Usage, what, key::REMEDY));
+        return Err(key::unknown(base, found));
     }
     let reason = match envelope.message.trim() {
         "" => format!("code {}", envelope.code),

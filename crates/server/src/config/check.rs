@@ -107,6 +107,7 @@ impl Config {
             ("comet.send_buffer", comet.send_buffer, 2 << 10..=64 << 20),
             ("comet.receive_buffer", comet.receive_buffer, 1 << 10..=64 << 20),
             ("comet.workers", comet.workers, 0..=1024),
+            ("comet.notes", comet.notes, 0..=1 << 20),
             ("comet.upgrade_head", comet.upgrade_head, 512..=1 << 20),
             ("comet.push_body", comet.push_body, 1..=1 << 30),
             ("job.lane", job.lane, 1..=1 << 24),

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use super::{Link, rpc};
 use crate::Answer;
-use crate::comet::{Away, Batch, Comet, Flow, Push, PushError, Report, Taken, Welcome};
+use crate::comet::{Away, Batch, Comet, Flow, Inquiry, Push, PushError, Report, Taken, Testimony, Welcome};
 use crate::grpc::RETRY_AFTER;
 use crate::grpc::generated::anser::comet::v1::comet_client::CometClient;
-use crate::grpc::generated::anser::comet::v1::{OpenLaneRequest, PushRequest, ReportRequest};
+use crate::grpc::generated::anser::comet::v1::{ExplainRequest, OpenLaneRequest, PushRequest, ReportRequest};
 use crate::grpc::generated::anser::comet::v1::{SwitchRequest, TakeRequest};
+use crate::grpc::generated::anser::v1 as common;
 use crate::id::{LogId, Session};
+use crate::trace::Traces;
 
 /// A report comes when there is something new, or after some seconds.
 const REPORT: Duration = Duration::from_secs(15);
@@ -57,5 +59,15 @@ impl Comet for RemoteComet {
         let request = SwitchRequest::from((session, to));
         let call = rpc!(self.0, self.0.deadline(), CometClient::switch, request);
         Box::pin(async { self.0.parse(call.await.map_err(unavailable)?).map_err(unavailable)? })
+    }
+
+    fn explain(&self, inquiry: Inquiry) -> Answer<'_, Result<Testimony, Away>> {
+        let call = rpc!(self.0, self.0.deadline(), CometClient::explain, ExplainRequest::from(inquiry));
+        Box::pin(async { self.0.parse(call.await.map_err(Away)?).map_err(Away)? })
+    }
+
+    fn trace(&self, traces: Traces) -> Answer<'_, Result<(), Away>> {
+        let call = rpc!(self.0, self.0.deadline(), CometClient::trace, common::Traces::from(traces));
+        Box::pin(async { call.await.map_err(Away)?.into() })
     }
 }

@@ -181,9 +181,9 @@ impl TryFrom<message::RenewRequest> for Renewal {
 impl From<Result<Renewed, Away>> for message::RenewReply {
     fn from(result: Result<Renewed, Away>) -> Self {
         let result = match result {
-            Ok(Renewed { restore, elsewhere }) => {
-                let elsewhere = room_counts(elsewhere);
-                renew_reply::Result::Renewed(message::Renewed { restore, elsewhere })
+            Ok(Renewed { restore, elsewhere, traces }) => {
+                let (elsewhere, traces) = (room_counts(elsewhere), Some(traces.into()));
+                renew_reply::Result::Renewed(message::Renewed { restore, elsewhere, traces })
             }
             Err(away) => renew_reply::Result::Away(away.into()),
         };
@@ -196,8 +196,10 @@ impl TryFrom<message::RenewReply> for Result<Renewed, Away> {
 
     fn try_from(reply: message::RenewReply) -> Result<Self, Bad> {
         Ok(match reply.result.ok_or_else(|| Bad::missing("result"))? {
-            renew_reply::Result::Renewed(message::Renewed { restore, elsewhere }) => {
-                Ok(Renewed { restore, elsewhere: counted_rooms(&elsewhere)? })
+            renew_reply::Result::Renewed(message::Renewed { restore, elsewhere, traces }) => {
+                // An older logic traces nobody.
+                let traces = traces.unwrap_or_default().try_into()?;
+                Ok(Renewed { restore, elsewhere: counted_rooms(&elsewhere)?, traces })
             }
             renew_reply::Result::Away(away) => Err(away.into()),
         })

@@ -1,3 +1,5 @@
+mod explain;
+
 use std::fmt::Debug;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -23,6 +25,7 @@ use crate::logic::{
     Audience, Connect, Connected, Node, NodeState, Online, Place, Received, Refused, Renewal, Renewed,
     Restore,
 };
+use crate::trace::{Trace, Traced, Traces};
 
 /// A value is the same behind a message and its bytes.
 #[track_caller]
@@ -236,8 +239,15 @@ proptest! {
         let comet = node.comet.clone();
         same::<logic::NodeState, _>(&NodeState { node: node.clone(), connections, addresses, since: incarnation.0 });
         same::<logic::RenewRequest, _>(&Renewal { node, incarnation, connections, addresses, rooms });
-        same::<logic::RestoreRequest, _>(&Restore { comet, incarnation, sessions, last });
-        same::<logic::RenewReply, _>(&renewed.map(|(restore, elsewhere)| Renewed { restore, elsewhere }));
+        same::<logic::RestoreRequest, _>(&Restore { comet, incarnation, sessions: sessions.clone(), last });
+        let list = sessions.iter().map(|(session, user)| Trace {
+            of: user.map_or(Traced::Key(session.key.clone()), Traced::User),
+            until: time(connections),
+        }).collect();
+        let traces = Traces { revision: connections, list };
+        same::<logic::RenewReply, _>(
+            &renewed.map(|(restore, elsewhere)| Renewed { restore, elsewhere, traces })
+        );
         same::<logic::RestoreReply, _>(&restored.map_or(Ok(()), Err));
     }
 

@@ -106,3 +106,111 @@ pub mod pushed {
         Error(super::PushError),
     }
 }
+/// What a comet can say of a push.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Testimony {
+    #[prost(message, repeated, tag = "1")]
+    pub notes: ::prost::alloc::vec::Vec<Note>,
+    #[prost(bool, tag = "2")]
+    pub more: bool,
+    /// Absent when nothing is noted.
+    #[prost(uint64, optional, tag = "3")]
+    pub since: ::core::option::Option<u64>,
+    #[prost(message, repeated, tag = "4")]
+    pub present: ::prost::alloc::vec::Vec<Present>,
+}
+/// A push was not written.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Note {
+    /// Absent: all connections that had not got it.
+    #[prost(string, optional, tag = "1")]
+    pub key: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(enumeration = "Unwritten", tag = "2")]
+    pub why: i32,
+    #[prost(uint64, tag = "3")]
+    pub at: u64,
+}
+/// A connection that is there now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Present {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub takes: bool,
+    #[prost(bool, tag = "3")]
+    pub member: bool,
+    #[prost(bool, tag = "4")]
+    pub waits: bool,
+}
+/// Who is traced. A lower revision is older, and forgotten.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Traces {
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub traces: ::prost::alloc::vec::Vec<Trace>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Trace {
+    #[prost(uint64, tag = "3")]
+    pub until: u64,
+    #[prost(oneof = "trace::Subject", tags = "1, 2")]
+    pub subject: ::core::option::Option<trace::Subject>,
+}
+/// Nested message and enum types in `Trace`.
+pub mod trace {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Subject {
+        #[prost(string, tag = "1")]
+        Key(::prost::alloc::string::String),
+        #[prost(int64, tag = "2")]
+        User(i64),
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Unwritten {
+    Unspecified = 0,
+    Absent = 1,
+    Filtered = 2,
+    Overflow = 3,
+    Closed = 4,
+    Budget = 5,
+    Draining = 6,
+    Expired = 7,
+    Pulled = 8,
+}
+impl Unwritten {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "UNWRITTEN_UNSPECIFIED",
+            Self::Absent => "UNWRITTEN_ABSENT",
+            Self::Filtered => "UNWRITTEN_FILTERED",
+            Self::Overflow => "UNWRITTEN_OVERFLOW",
+            Self::Closed => "UNWRITTEN_CLOSED",
+            Self::Budget => "UNWRITTEN_BUDGET",
+            Self::Draining => "UNWRITTEN_DRAINING",
+            Self::Expired => "UNWRITTEN_EXPIRED",
+            Self::Pulled => "UNWRITTEN_PULLED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "UNWRITTEN_UNSPECIFIED" => Some(Self::Unspecified),
+            "UNWRITTEN_ABSENT" => Some(Self::Absent),
+            "UNWRITTEN_FILTERED" => Some(Self::Filtered),
+            "UNWRITTEN_OVERFLOW" => Some(Self::Overflow),
+            "UNWRITTEN_CLOSED" => Some(Self::Closed),
+            "UNWRITTEN_BUDGET" => Some(Self::Budget),
+            "UNWRITTEN_DRAINING" => Some(Self::Draining),
+            "UNWRITTEN_EXPIRED" => Some(Self::Expired),
+            "UNWRITTEN_PULLED" => Some(Self::Pulled),
+            _ => None,
+        }
+    }
+}

@@ -203,6 +203,41 @@ pub struct SwitchRequest {
     #[prost(enumeration = "Flow", tag = "2")]
     pub to: i32,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainRequest {
+    #[prost(fixed64, tag = "1")]
+    pub log: u64,
+    #[prost(uint64, tag = "2")]
+    pub position: u64,
+    #[prost(int32, tag = "3")]
+    pub op: i32,
+    #[prost(string, optional, tag = "4")]
+    pub room: ::core::option::Option<::prost::alloc::string::String>,
+    /// Empty: all of which something was noted.
+    #[prost(string, repeated, tag = "5")]
+    pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainReply {
+    #[prost(oneof = "explain_reply::Result", tags = "1, 2")]
+    pub result: ::core::option::Option<explain_reply::Result>,
+}
+/// Nested message and enum types in `ExplainReply`.
+pub mod explain_reply {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Result {
+        #[prost(message, tag = "1")]
+        Testimony(super::super::super::v1::Testimony),
+        #[prost(message, tag = "2")]
+        Away(super::super::super::v1::Away),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TraceReply {
+    /// Absent when it was heard.
+    #[prost(message, optional, tag = "1")]
+    pub away: ::core::option::Option<super::super::v1::Away>,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Overflow {
@@ -454,6 +489,50 @@ pub mod comet_client {
                 .insert(GrpcMethod::new("anser.comet.v1.Comet", "Switch"));
             self.inner.unary(req, path, codec).await
         }
+        /// What became of a push that came from a log.
+        pub async fn explain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExplainReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/anser.comet.v1.Comet/Explain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("anser.comet.v1.Comet", "Explain"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// From now on these are traced.
+        pub async fn trace(
+            &mut self,
+            request: impl tonic::IntoRequest<super::super::super::v1::Traces>,
+        ) -> std::result::Result<tonic::Response<super::TraceReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/anser.comet.v1.Comet/Trace",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("anser.comet.v1.Comet", "Trace"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -496,6 +575,16 @@ pub mod comet_server {
             tonic::Response<super::super::super::v1::Done>,
             tonic::Status,
         >;
+        /// What became of a push that came from a log.
+        async fn explain(
+            &self,
+            request: tonic::Request<super::ExplainRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExplainReply>, tonic::Status>;
+        /// From now on these are traced.
+        async fn trace(
+            &self,
+            request: tonic::Request<super::super::super::v1::Traces>,
+        ) -> std::result::Result<tonic::Response<super::TraceReply>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct CometServer<T> {
@@ -773,6 +862,94 @@ pub mod comet_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SwitchSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/anser.comet.v1.Comet/Explain" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainSvc<T: Comet>(pub Arc<T>);
+                    impl<T: Comet> tonic::server::UnaryService<super::ExplainRequest>
+                    for ExplainSvc<T> {
+                        type Response = super::ExplainReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Comet>::explain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/anser.comet.v1.Comet/Trace" => {
+                    #[allow(non_camel_case_types)]
+                    struct TraceSvc<T: Comet>(pub Arc<T>);
+                    impl<
+                        T: Comet,
+                    > tonic::server::UnaryService<super::super::super::v1::Traces>
+                    for TraceSvc<T> {
+                        type Response = super::TraceReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::super::super::v1::Traces>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Comet>::trace(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TraceSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

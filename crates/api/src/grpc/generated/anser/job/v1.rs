@@ -48,6 +48,273 @@ pub struct All {
     #[prost(uint32, tag = "1")]
     pub speed: u32,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainRequest {
+    #[prost(uint64, tag = "1")]
+    pub position: u64,
+    #[prost(oneof = "explain_request::Subject", tags = "2, 3, 4")]
+    pub subject: ::core::option::Option<explain_request::Subject>,
+}
+/// Nested message and enum types in `ExplainRequest`.
+pub mod explain_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct User {
+        #[prost(int64, tag = "1")]
+        pub user: i64,
+        #[prost(string, repeated, tag = "2")]
+        pub keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Subject {
+        #[prost(string, tag = "2")]
+        Key(::prost::alloc::string::String),
+        #[prost(message, tag = "3")]
+        User(User),
+        #[prost(string, tag = "4")]
+        Room(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainReply {
+    #[prost(oneof = "explain_reply::Result", tags = "1, 2")]
+    pub result: ::core::option::Option<explain_reply::Result>,
+}
+/// Nested message and enum types in `ExplainReply`.
+pub mod explain_reply {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Result {
+        #[prost(message, tag = "1")]
+        Explanation(super::Explanation),
+        #[prost(message, tag = "2")]
+        Away(super::super::super::v1::Away),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Explanation {
+    #[prost(oneof = "explanation::What", tags = "1, 2, 3")]
+    pub what: ::core::option::Option<explanation::What>,
+}
+/// Nested message and enum types in `Explanation`.
+pub mod explanation {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct NotGiven {
+        #[prost(uint64, tag = "1")]
+        pub next: u64,
+    }
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct NotKept {
+        #[prost(uint64, optional, tag = "1")]
+        pub first: ::core::option::Option<u64>,
+    }
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum What {
+        #[prost(message, tag = "1")]
+        NotGiven(NotGiven),
+        #[prost(message, tag = "2")]
+        NotKept(NotKept),
+        #[prost(message, tag = "3")]
+        Kept(super::Account),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Account {
+    #[prost(uint64, tag = "1")]
+    pub accepted: u64,
+    #[prost(int32, tag = "2")]
+    pub op: i32,
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    #[prost(uint64, optional, tag = "4")]
+    pub expires: ::core::option::Option<u64>,
+    #[prost(bool, tag = "9")]
+    pub named: bool,
+    #[prost(string, repeated, tag = "10")]
+    pub absent: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "11")]
+    pub shares: ::prost::alloc::vec::Vec<Share>,
+    #[prost(uint64, tag = "12")]
+    pub more: u64,
+    #[prost(uint64, tag = "13")]
+    pub since: u64,
+    #[prost(message, repeated, tag = "14")]
+    pub now: ::prost::alloc::vec::Vec<KeyPlace>,
+    #[prost(oneof = "account::To", tags = "5, 6, 7, 8")]
+    pub to: ::core::option::Option<account::To>,
+}
+/// Nested message and enum types in `Account`.
+pub mod account {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Keys {
+        #[prost(uint64, tag = "1")]
+        pub connected: u64,
+        #[prost(uint64, tag = "2")]
+        pub absent: u64,
+    }
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Users {
+        #[prost(uint64, tag = "1")]
+        pub users: u64,
+        #[prost(uint64, tag = "2")]
+        pub connected: u64,
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum To {
+        #[prost(message, tag = "5")]
+        Keys(Keys),
+        #[prost(message, tag = "6")]
+        Users(Users),
+        #[prost(string, tag = "7")]
+        Room(::prost::alloc::string::String),
+        #[prost(message, tag = "8")]
+        All(super::super::super::v1::Empty),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyPlace {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(oneof = "key_place::Place", tags = "2, 3, 4")]
+    pub place: ::core::option::Option<key_place::Place>,
+}
+/// Nested message and enum types in `KeyPlace`.
+pub mod key_place {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Place {
+        #[prost(string, tag = "2")]
+        At(::prost::alloc::string::String),
+        #[prost(message, tag = "3")]
+        Absent(super::super::super::v1::Empty),
+        #[prost(message, tag = "4")]
+        Unknown(super::super::super::v1::Empty),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Share {
+    #[prost(string, optional, tag = "1")]
+    pub key: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, tag = "2")]
+    pub comet: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub progress: ::core::option::Option<Progress>,
+    #[prost(bool, tag = "4")]
+    pub followed: bool,
+    #[prost(bool, tag = "5")]
+    pub resent: bool,
+    #[prost(oneof = "share::Said", tags = "6, 7")]
+    pub said: ::core::option::Option<share::Said>,
+}
+/// Nested message and enum types in `Share`.
+pub mod share {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Said {
+        #[prost(message, tag = "6")]
+        Testimony(super::super::super::v1::Testimony),
+        #[prost(message, tag = "7")]
+        Away(super::super::super::v1::Away),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Progress {
+    #[prost(oneof = "progress::What", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    pub what: ::core::option::Option<progress::What>,
+}
+/// Nested message and enum types in `Progress`.
+pub mod progress {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Ended {
+        #[prost(enumeration = "super::End", tag = "1")]
+        pub why: i32,
+        #[prost(uint64, tag = "2")]
+        pub at: u64,
+    }
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum What {
+        #[prost(message, tag = "1")]
+        Turn(super::super::super::v1::Empty),
+        /// Until then.
+        #[prost(uint64, tag = "2")]
+        Parked(u64),
+        #[prost(uint64, tag = "3")]
+        Paused(u64),
+        /// Since then.
+        #[prost(uint64, tag = "4")]
+        CometAway(u64),
+        /// Until then.
+        #[prost(uint64, tag = "5")]
+        Returning(u64),
+        #[prost(message, tag = "6")]
+        Taken(super::super::super::v1::Empty),
+        #[prost(message, tag = "7")]
+        Done(super::super::super::v1::Empty),
+        #[prost(message, tag = "8")]
+        Ended(Ended),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TraceReply {
+    #[prost(oneof = "trace_reply::Result", tags = "1, 2")]
+    pub result: ::core::option::Option<trace_reply::Result>,
+}
+/// Nested message and enum types in `TraceReply`.
+pub mod trace_reply {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Told {
+        /// Comets that could not be told now.
+        #[prost(string, repeated, tag = "1")]
+        pub missing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Result {
+        #[prost(message, tag = "1")]
+        Told(Told),
+        #[prost(message, tag = "2")]
+        Away(super::super::super::v1::Away),
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum End {
+    Unspecified = 0,
+    Refused = 1,
+    Expired = 2,
+    Full = 3,
+    Away = 4,
+    Lost = 5,
+    NotBack = 6,
+    NoLane = 7,
+}
+impl End {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "END_UNSPECIFIED",
+            Self::Refused => "END_REFUSED",
+            Self::Expired => "END_EXPIRED",
+            Self::Full => "END_FULL",
+            Self::Away => "END_AWAY",
+            Self::Lost => "END_LOST",
+            Self::NotBack => "END_NOT_BACK",
+            Self::NoLane => "END_NO_LANE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "END_UNSPECIFIED" => Some(Self::Unspecified),
+            "END_REFUSED" => Some(Self::Refused),
+            "END_EXPIRED" => Some(Self::Expired),
+            "END_FULL" => Some(Self::Full),
+            "END_AWAY" => Some(Self::Away),
+            "END_LOST" => Some(Self::Lost),
+            "END_NOT_BACK" => Some(Self::NotBack),
+            "END_NO_LANE" => Some(Self::NoLane),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod job_client {
     #![allow(
@@ -150,6 +417,44 @@ pub mod job_client {
             req.extensions_mut().insert(GrpcMethod::new("anser.job.v1.Job", "Push"));
             self.inner.unary(req, path, codec).await
         }
+        /// What became of a push for somebody.
+        pub async fn explain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExplainReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/anser.job.v1.Job/Explain");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("anser.job.v1.Job", "Explain"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// From now on these are traced, here and on the comets.
+        pub async fn trace(
+            &mut self,
+            request: impl tonic::IntoRequest<super::super::super::v1::Traces>,
+        ) -> std::result::Result<tonic::Response<super::TraceReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/anser.job.v1.Job/Trace");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("anser.job.v1.Job", "Trace"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -173,6 +478,16 @@ pub mod job_server {
             tonic::Response<super::super::super::v1::Pushed>,
             tonic::Status,
         >;
+        /// What became of a push for somebody.
+        async fn explain(
+            &self,
+            request: tonic::Request<super::ExplainRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExplainReply>, tonic::Status>;
+        /// From now on these are traced, here and on the comets.
+        async fn trace(
+            &self,
+            request: tonic::Request<super::super::super::v1::Traces>,
+        ) -> std::result::Result<tonic::Response<super::TraceReply>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct JobServer<T> {
@@ -278,6 +593,94 @@ pub mod job_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PushSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/anser.job.v1.Job/Explain" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainSvc<T: Job>(pub Arc<T>);
+                    impl<T: Job> tonic::server::UnaryService<super::ExplainRequest>
+                    for ExplainSvc<T> {
+                        type Response = super::ExplainReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Job>::explain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/anser.job.v1.Job/Trace" => {
+                    #[allow(non_camel_case_types)]
+                    struct TraceSvc<T: Job>(pub Arc<T>);
+                    impl<
+                        T: Job,
+                    > tonic::server::UnaryService<super::super::super::v1::Traces>
+                    for TraceSvc<T> {
+                        type Response = super::TraceReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::super::super::v1::Traces>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Job>::trace(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TraceSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

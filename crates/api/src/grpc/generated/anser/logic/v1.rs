@@ -147,6 +147,8 @@ pub struct Renewed {
     pub restore: bool,
     #[prost(message, repeated, tag = "2")]
     pub elsewhere: ::prost::alloc::vec::Vec<RoomCount>,
+    #[prost(message, optional, tag = "3")]
+    pub traces: ::core::option::Option<super::super::v1::Traces>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RestoreRequest {
