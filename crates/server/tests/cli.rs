@@ -349,5 +349,8 @@ fn a_log_is_read_and_damage_is_an_exit_code() {
     let held = fs::File::create(folder.path().join("anser-data/anser.lock")).unwrap();
     held.lock().unwrap();
     let (code, _, said) = at(&["log"]);
-    assert_eq!((code, said.contains("a server uses the data folder anser-data: stop it first")), (69, true));
+    assert_eq!(
+        (code, said.contains("a server uses the data folder ./anser-data: stop it first")),
+        (69, true)
+    );
 }

@@ -538,7 +538,9 @@ impl Worker {
             let key = channel.session.as_ref().map(|session| &session.key);
             self.notes.add_all(&gone, key, Unwritten::Pulled);
             let watch = &self.shared.watch;
-            gone.iter().for_each(|push| trace::unwritten(watch, channel, push, Unwritten::Pulled));
+            for push in &gone {
+                trace::unwritten(watch, channel, push, Unwritten::Pulled);
+            }
         }
         self.notice(slot, operation::BEHIND, b"");
     }
@@ -622,7 +624,9 @@ impl Worker {
             let watch = &self.shared.watch;
             let (key, user) = (key.cloned(), channel.user);
             if let (true, Some(key)) = (channel.traced, &key) {
-                expired.iter().for_each(|push| trace::gone(watch, key, user, push, Unwritten::Expired));
+                for push in &expired {
+                    trace::gone(watch, key, user, push, Unwritten::Expired);
+                }
             }
         }
         let mut flushed = Flushed::default();

@@ -368,9 +368,9 @@ impl Worker {
             self.shared.stats.lost(Lost::Closed, lost.len() as u64);
             self.notes.add_all(&lost, key.as_ref(), Unwritten::Closed);
             if let (true, Some(key)) = (channel.traced, &key) {
-                lost.iter().for_each(|push| {
-                    trace::gone(&self.shared.watch, key, channel.user, push, Unwritten::Closed)
-                });
+                for push in &lost {
+                    trace::gone(&self.shared.watch, key, channel.user, push, Unwritten::Closed);
+                }
             }
         }
         if !last.is_empty() {
