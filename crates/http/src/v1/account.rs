@@ -215,14 +215,14 @@ impl MessageAnswer {
         let (state, log_id, message) = match explanation {
             Explanation::NotGiven { next } => (State::NotGiven, Some(next), None),
             Explanation::NotKept { first } => (State::NotKept, first, None),
-            Explanation::Kept(account) => (State::Kept, None, Some(MessageAccount::of(*account))),
+            Explanation::Kept(account) => (State::Kept, None, Some(MessageAccount::of(&account))),
         };
         Self { id: position.to_string(), state, log_id: log_id.map(|id| id.to_string()), message }
     }
 }
 
 impl MessageAccount {
-    fn of(account: Account) -> Self {
+    fn of(account: &Account) -> Self {
         Self {
             accepted_at: told(account.accepted),
             operation: account.op,
@@ -231,7 +231,7 @@ impl MessageAccount {
             to: AddressedTo::of(&account.to),
             named: account.named,
             absent: account.absent.iter().map(Key::to_string).collect(),
-            deliveries: account.shares.iter().map(|share| Delivery::of(&account, share)).collect(),
+            deliveries: account.shares.iter().map(|share| Delivery::of(account, share)).collect(),
             more: account.more,
             places: account.now.iter().map(DevicePlace::of).collect(),
         }
