@@ -5,6 +5,7 @@
 //! turn.
 
 use std::fmt;
+use std::sync::Arc;
 
 use anser_api::comet::Unwritten;
 use anser_api::id::{Key, UserId};
@@ -48,6 +49,21 @@ pub(crate) fn unwritten(watch: &Watch, channel: &Channel, push: &Push, why: Unwr
 pub(crate) fn gone(watch: &Watch, key: &Key, user: Option<UserId>, push: &Push, why: Unwritten) {
     if watch.is_on() && watch.has(key, user) {
         say(key, user, Some(push), format_args!("push of operation {} dropped: {}", push.op, told(why)));
+    }
+}
+
+/// The same for several pushes, and for a connection that may have no key any more.
+pub(crate) fn all_gone(
+    watch: &Watch,
+    key: Option<&Key>,
+    user: Option<UserId>,
+    pushes: &[Arc<Push>],
+    why: Unwritten,
+) {
+    for push in pushes {
+        if let Some(key) = key {
+            gone(watch, key, user, push, why);
+        }
     }
 }
 

@@ -201,7 +201,7 @@ fn a_trace_tells_each_step_until_it_ends() {
             "joined room live://2",
             "packet of operation 12 received, 8 bytes",
             "packet of operation 2 received, 0 bytes",
-            "push of operation 1000 queued, 1 wait",
+            "push of operation 1000 queued as number 1",
             "push of operation 1000 written, ",
             "push of operation 7000 dropped: the connection does not take this operation",
         ] {

@@ -503,7 +503,7 @@ impl Worker {
             self.largest = self.largest.max(outbound.bytes());
             if channel.traced {
                 let waits = channel.outbound.as_ref().map_or(0, |outbound| outbound.waiting().count());
-                let said = format_args!("push of operation {} queued, {waits} wait", push.op);
+                let said = format_args!("push of operation {} queued as number {waits}", push.op);
                 trace::step(&shared.watch, channel, Some(push), said);
             }
         } else if pull {
@@ -537,10 +537,7 @@ impl Worker {
             self.tally.pulled += gone.len() as u64;
             let key = channel.session.as_ref().map(|session| &session.key);
             self.notes.add_all(&gone, key, Unwritten::Pulled);
-            let watch = &self.shared.watch;
-            for push in &gone {
-                trace::unwritten(watch, channel, push, Unwritten::Pulled);
-            }
+            trace::all_gone(&self.shared.watch, key, channel.user, &gone, Unwritten::Pulled);
         }
         self.notice(slot, operation::BEHIND, b"");
     }
@@ -621,13 +618,7 @@ impl Worker {
             self.shared.stats.lost(Lost::Expired, expired.len() as u64);
             let key = channel.session.as_ref().map(|session| &session.key);
             self.notes.add_all(&expired, key, Unwritten::Expired);
-            let watch = &self.shared.watch;
-            let (key, user) = (key.cloned(), channel.user);
-            if let (true, Some(key)) = (channel.traced, &key) {
-                for push in &expired {
-                    trace::gone(watch, key, user, push, Unwritten::Expired);
-                }
-            }
+            trace::all_gone(&self.shared.watch, key, channel.user, &expired, Unwritten::Expired);
         }
         let mut flushed = Flushed::default();
         let accepted = &mut self.tally.accepted;

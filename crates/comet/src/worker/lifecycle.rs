@@ -367,11 +367,7 @@ impl Worker {
             self.tally.waiting -= lost.len() as isize;
             self.shared.stats.lost(Lost::Closed, lost.len() as u64);
             self.notes.add_all(&lost, key.as_ref(), Unwritten::Closed);
-            if let (true, Some(key)) = (channel.traced, &key) {
-                for push in &lost {
-                    trace::gone(&self.shared.watch, key, channel.user, push, Unwritten::Closed);
-                }
-            }
+            trace::all_gone(&self.shared.watch, key.as_ref(), channel.user, &lost, Unwritten::Closed);
         }
         if !last.is_empty() {
             self.reply(slot, last);
