@@ -91,6 +91,8 @@ impl Ticket {
             state.absent_from = self.position;
         }
         state.absent.push((self.position, key.clone()));
+        // It may be on its way here: then it comes late once more.
+        state.late.remove(&(self.position, key.clone()));
         state.changed = true;
         drop(state);
         self.lane.news.notify_one();
@@ -148,7 +150,8 @@ impl Lane {
     pub(crate) fn admit(self: &Arc<Self>, position: Position, late: Option<&Key>) -> Option<Ticket> {
         let mut state = self.state();
         let taken = match late {
-            Some(key) => state.late.contains(&(position, key.clone())),
+            // Noted before it goes to a worker, who may find at once that its key is not here.
+            Some(key) => !state.late.insert((position, key.clone())),
             None => state.seen.is_some_and(|seen| position <= seen) && !state.missing.contains(&position),
         };
         if taken {
@@ -180,10 +183,10 @@ impl Lane {
     fn note(&self, position: Position, late: Option<Key>, taken: bool) {
         let mut state = self.state();
         match late {
-            Some(key) if taken => {
-                state.late.insert((position, key));
+            Some(_) if taken => {}
+            Some(key) => {
+                state.late.remove(&(position, key));
             }
-            Some(_) => {}
             None => {
                 state.seen = state.seen.max(Some(position));
                 if taken {
@@ -397,6 +400,10 @@ mod tests {
         assert_eq!(report.open, [Position(10), Position(20)]);
         assert_eq!(report.absent, [(Position(10), key("a"))]);
         drop((late, second));
+        let again = lane.admit(Position(10), Some(&key("a")));
+        assert!(again.is_some(), "it was not here, and may be now");
+        assert!(lane.admit(Position(10), Some(&key("a"))).is_none());
+        drop(again);
         assert!(lane.state().changed);
         assert!(lane.state().report().open.is_empty());
     }

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use anser_api::id::{Incarnation, Key, Position};
+use anser_api::id::{CometName, Incarnation, Key, Position};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -26,6 +26,8 @@ pub(crate) struct Returning {
     by_key: HashMap<Key, VecDeque<Stray>>,
     /// The keys, to be looked for in turn.
     turn: VecDeque<Key>,
+    /// Where they were at the last look.
+    seen: HashMap<Key, CometName>,
     count: usize,
     /// Rung when something begins to wait, whoever brought it.
     pub(crate) bell: Arc<Notify>,
@@ -62,9 +64,16 @@ impl Returning {
 
     /// All that waits for a key.
     pub(crate) fn take(&mut self, key: &Key) -> VecDeque<Stray> {
+        self.seen.remove(key);
         let strays = self.by_key.remove(key).unwrap_or_default();
         self.count -= strays.len();
         strays
+    }
+
+    /// A key is there; whether it was at the last look. Logic knows of a client before its comet has let it
+    /// in, and what came there meanwhile would not find it.
+    pub(crate) fn is_settled(&mut self, key: &Key, comet: &CometName) -> bool {
+        self.has(key) && self.seen.insert(key.clone(), comet.clone()).as_ref() == Some(comet)
     }
 
     /// The next keys to look for.
@@ -107,6 +116,7 @@ impl Returning {
             *strays = kept;
             !strays.is_empty()
         });
+        self.seen.retain(|key, _| self.by_key.contains_key(key));
         self.count -= gone.len();
         gone
     }

@@ -24,7 +24,7 @@ use crate::trace;
 const FULL: Duration = Duration::from_millis(100);
 
 /// How often a key that is said to be on a comet, and is not there, is looked for again.
-const TRIES: u8 = 3;
+const TRIES: u8 = 10;
 
 pub(crate) struct State {
     config: Config,
@@ -248,9 +248,10 @@ impl State {
             Target::Keys(_) if self.awaited(&item.to) => {
                 // Behind what waits for the same keys, all of it late.
                 let Target::Keys(keys) = item.to.clone() else { return };
+                let free: Vec<Key> = keys.iter().filter(|key| !self.returning.has(key)).cloned().collect();
                 self.divert(at, &item);
                 self.split(keys, &item, None);
-                for key in self.waiting_keys(&item.to) {
+                for key in free {
                     self.bring(at, &key);
                 }
                 return;
@@ -269,13 +270,6 @@ impl State {
     fn divert(&mut self, at: usize, item: &Item) {
         if !item.late {
             self.lanes[at].hold(item.message.position);
-        }
-    }
-
-    fn waiting_keys(&self, to: &Target) -> Vec<Key> {
-        match to {
-            Target::Keys(keys) => keys.iter().filter(|key| self.returning.has(key)).cloned().collect(),
-            _ => Vec::new(),
         }
     }
 
@@ -376,11 +370,13 @@ impl State {
             let Target::Keys(keys) = stray.to.clone() else { continue };
             match place {
                 Place::At(comet) if stray.tries < TRIES => match self.lane_of(&comet) {
-                    Some(lane) => {
+                    Some(lane) if stray.tries == 1 => {
                         stray.late = true;
                         self.follows(lane, &stray);
                         self.enqueue(lane, stray);
                     }
+                    // Its comet may not have let it in yet.
+                    Some(_) => self.split(keys, &stray, None),
                     None => self.fail(stray.message.position, None, &stray.to, Done::NoLane),
                 },
                 Place::Absent | Place::At(_) if !stray.message.replayed => {
@@ -396,6 +392,7 @@ impl State {
         for (key, place) in keys.into_iter().zip(places) {
             if let Place::At(comet) = place
                 && let Some(lane) = self.lanes.iter().position(|lane| lane.name == comet && lane.takes_keys())
+                && self.returning.is_settled(&key, &comet)
             {
                 self.bring(lane, &key);
             }

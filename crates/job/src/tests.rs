@@ -326,6 +326,31 @@ async fn keys_of_a_comet_that_drains_get_all_in_order() {
     assert_eq!(bench.job.as_ref().unwrap().shared.state().stats.resent, 0);
 }
 
+/// Logic knows of a client before its comet has let it in: what waits for its key does not come too early, and
+/// what did is not lost.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_about_to_come_in_gets_all_in_order() {
+    let bench = Bench::new(&["a", "b"], false, Config::default());
+    bench.comet("a").enter("one", None);
+    becomes(true, || bench.job.as_ref().unwrap().shared.state().lanes.iter().all(Lane::is_open)).await;
+    let stale = bench.route(&["one"]);
+    bench.comet("a").die();
+    becomes(false, || bench.job.as_ref().unwrap().shared.state().lanes[0].is_open()).await;
+    for body in ["first", "second"] {
+        bench.push(stale.clone(), body).await.unwrap();
+    }
+    // Comes in after longer than one look takes.
+    bench.world.announce("one", "b");
+    bench.push(bench.route(&["one"]), "third").await.unwrap();
+    sleep(Duration::from_millis(450)).await;
+    bench.comet("b").enter("one", None);
+    bench.push_keys(&["one"], "fourth").await.unwrap();
+    becomes(4, || bench.comet("b").got("one").len()).await;
+    assert_eq!(bench.comet("b").got("one"), ["first", "second", "third", "fourth"]);
+    bench.comet("a").live();
+    bench.idle().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_key_that_moved_meanwhile_is_found() {
     let bench = Bench::new(&["a", "b"], false, Config::default());

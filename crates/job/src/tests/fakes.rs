@@ -114,6 +114,7 @@ impl Log for MemoryLog {
 pub(super) struct World {
     comets: Vec<Arc<FakeComet>>,
     shared: Arc<Mutex<Luck>>,
+    announced: Mutex<HashMap<Key, CometName>>,
 }
 
 /// What goes wrong.
@@ -137,7 +138,7 @@ impl World {
         };
         let shared = Arc::new(Mutex::new(luck));
         let comets = names.iter().map(|name| Arc::new(FakeComet::new(name, shared.clone())));
-        Self { comets: comets.collect(), shared }
+        Self { comets: comets.collect(), shared, announced: Mutex::default() }
     }
 
     pub(super) fn seed(&self, seed: u64) {
@@ -161,8 +162,17 @@ impl World {
         self.comets.clone()
     }
 
+    /// The directory says that a key is on a comet, which has not let it in.
+    pub(super) fn announce(&self, name: &str, comet: &str) {
+        let comet = CometName::parse(comet, 64).unwrap();
+        self.announced.lock().unwrap().insert(key(name), comet);
+    }
+
     /// Where a key is; of two places the one that it came to last.
     pub(super) fn place(&self, key: &Key) -> Option<CometName> {
+        if let Some(comet) = self.announced.lock().unwrap().get(key) {
+            return Some(comet.clone());
+        }
         let at = |comet: &Arc<FakeComet>| {
             let state = comet.state();
             Some((state.clients.get(key)?.since, comet.name()))
@@ -420,12 +430,12 @@ impl FakeComet {
         match &push.target {
             Target::Keys(keys) => {
                 for key in keys {
-                    match state.clients.get_mut(key) {
-                        Some(client) => {
-                            client.got.push(body.clone());
-                            self.luck.lock().unwrap().got.entry(key.clone()).or_default().push(body.clone());
-                        }
-                        None => state.absent.push((position, key.clone())),
+                    if let Some(client) = state.clients.get_mut(key) {
+                        client.got.push(body.clone());
+                        self.luck.lock().unwrap().got.entry(key.clone()).or_default().push(body.clone());
+                    } else {
+                        state.absent.push((position, key.clone()));
+                        state.late.remove(&(position, key.clone()));
                     }
                 }
             }
