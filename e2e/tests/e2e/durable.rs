@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
-use anser_e2e::{Coverage, Cut, Lie, Power, Report, When};
+use anser_e2e::{Coverage, Cut, Lie, Power, Report, When, tell};
 use world::{End, World};
 
 mod callers;
@@ -32,7 +32,7 @@ const DEAF: &str = "deaf";
 /// A room of which the first key is a member.
 const ROOM: &str = "live://1";
 
-/// How many cuts there are at least, unless ANSER_CUTS says so.
+/// How many cuts there are at least, unless `ANSER_CUTS` says so.
 const CUTS: u64 = 100;
 
 /// Worlds at once.
@@ -61,7 +61,7 @@ fn aim(power: &mut Power, number: u64, whole: &Report) -> Cut {
     let cut = power.aim(whole, places[(number % count) as usize]).when(when);
     // Every second one early: while it starts, or in the first roll-over.
     let early = 1 + (number / count) % whole.operations()[cut.place()].min(3);
-    if (number + number / count) % 2 == 0 { Cut::at(cut.place(), early).when(when) } else { cut }
+    if (number + number / count).is_multiple_of(2) { Cut::at(cut.place(), early).when(when) } else { cut }
 }
 
 /// Three lives that are cut, and one in which all come back.
@@ -87,7 +87,7 @@ fn lives(seed: u64, power: Power, numbers: &Numbers, coverage: &Mutex<Coverage>)
 /// Some have to make their data folder first.
 fn world_power(seed: u64) -> Option<Power> {
     let power = Power::new(seed)?;
-    Some(if seed % 2 == 0 { power.below("new/data") } else { power })
+    Some(if seed.is_multiple_of(2) { power.below("new/data") } else { power })
 }
 
 /// The heart of it. `ANSER_CUTS=1000` cuts more often; the table of places is printed.
@@ -113,7 +113,7 @@ fn what_was_answered_is_there_after_every_cut() {
         }
     });
     let coverage = coverage.into_inner().unwrap_or_else(PoisonError::into_inner);
-    println!("{} cuts in {} worlds\n{coverage}", coverage.cuts(), seeds.into_inner());
+    tell(&format!("{} cuts in {} worlds\n{coverage}", coverage.cuts(), seeds.into_inner()));
 }
 
 /// Seeds in which a lie or a mistake must show itself. Most do in the first.
@@ -140,7 +140,7 @@ fn a_disk_that_lies_is_noticed() {
             world.come_back()
         });
         let Some((seed, lost)) = lost else { panic!("nothing is lost on a disk with {lie:?}") };
-        println!("{lie:?} is noticed with seed {seed}: {lost}");
+        tell(&format!("{lie:?} is noticed with seed {seed}: {lost}"));
     }
 }
 
@@ -160,7 +160,7 @@ fn a_start_that_syncs_nothing_is_noticed() {
     if whole_lives().is_some() {
         assert_eq!(start(None), None, "correct code loses something");
         let lost = start(Some(Lie::NoStartSync));
-        println!("a start without syncs is noticed: {:?}", lost.expect("nothing is lost"));
+        tell(&format!("a start without syncs is noticed: {:?}", lost.expect("nothing is lost")));
     }
 }
 
@@ -178,6 +178,6 @@ fn trimming_too_early_is_noticed() {
         world.come_back()
     });
     if whole_lives().is_some() {
-        println!("trimming too early is noticed: {:?}", lost.expect("nothing is lost"));
+        tell(&format!("trimming too early is noticed: {:?}", lost.expect("nothing is lost")));
     }
 }
