@@ -41,4 +41,4 @@ pub use http::{Answer, Http};
 pub use metrics::Metrics;
 pub use patience::{PATIENCE, eventually, eventually_eq};
 pub use powercut::{Coverage, Cut, Lie, Life, Power, Promise, Report, When};
-pub use process::{Ended, Process};
+pub use process::{Ended, Process, tell};

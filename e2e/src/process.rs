@@ -214,7 +214,7 @@ impl Reader {
 
 /// Adds to the output of the test, which cargo shows when the test fails.
 #[expect(clippy::print_stderr, reason = "only this goes through the capture of the test harness")]
-pub(crate) fn tell(text: &str) {
+pub fn tell(text: &str) {
     eprintln!("{text}");
 }
 

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
-use anser_e2e::{Coverage, Cut, Lie, Power, Report, When};
+use anser_e2e::{Coverage, Cut, Lie, Power, Report, When, tell};
 use world::{End, World};
 
 mod callers;
@@ -118,7 +118,7 @@ fn what_was_answered_is_there_after_every_cut() {
         }
     });
     let coverage = coverage.into_inner().unwrap_or_else(PoisonError::into_inner);
-    println!("{} cuts in {} worlds\n{coverage}", coverage.cuts(), seeds.into_inner());
+    tell(&format!("{} cuts in {} worlds\n{coverage}", coverage.cuts(), seeds.into_inner()));
 }
 
 /// Seeds in which a lie or a mistake must show itself. Most do in the first.
@@ -145,7 +145,7 @@ fn a_disk_that_lies_is_noticed() {
             world.come_back()
         });
         let Some((seed, lost)) = lost else { panic!("nothing is lost on a disk with {lie:?}") };
-        println!("{lie:?} is noticed with seed {seed}: {lost}");
+        tell(&format!("{lie:?} is noticed with seed {seed}: {lost}"));
     }
 }
 
@@ -165,7 +165,7 @@ fn a_start_that_syncs_nothing_is_noticed() {
     if whole_lives().is_some() {
         assert_eq!(start(None), None, "correct code loses something");
         let lost = start(Some(Lie::NoStartSync));
-        println!("a start without syncs is noticed: {:?}", lost.expect("nothing is lost"));
+        tell(&format!("a start without syncs is noticed: {:?}", lost.expect("nothing is lost")));
     }
 }
 
@@ -183,6 +183,6 @@ fn trimming_too_early_is_noticed() {
         world.come_back()
     });
     if whole_lives().is_some() {
-        println!("trimming too early is noticed: {:?}", lost.expect("nothing is lost"));
+        tell(&format!("trimming too early is noticed: {:?}", lost.expect("nothing is lost")));
     }
 }

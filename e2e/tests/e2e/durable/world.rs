@@ -14,10 +14,10 @@ use super::promises::{Answered, Promises, Push, To};
 use super::{DEAF, KEYS};
 
 /// Back ends that push at once.
-const CALLERS: usize = 4;
+const CALLERS: usize = 8;
 
 /// Pushes of each in a life that is not cut.
-const PUSHES: usize = 30;
+const PUSHES: usize = 16;
 
 /// Requests of earlier lives that are repeated at the start of a life.
 const REPEATED: usize = 6;
