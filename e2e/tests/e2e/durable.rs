@@ -8,11 +8,6 @@
 //! - `failures`: disks that fail, fill up and rot; a process that is killed alone.
 //! - `look`: `anser log`, by which a log is looked at.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "the tables and what was noticed are what a reader of the run wants"
-)]
-
 use std::env;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
