@@ -304,7 +304,9 @@ impl Shared {
         if let Outcome::Full { retry_after } = &outcome {
             full.insert(room, *retry_after);
         }
-        lane.note(position, key, !matches!(outcome, Outcome::Full { .. } | Outcome::Draining));
+        // What was refused may come again, and is then refused again. In one process the log has not got it
+        // either, and gives its position to the next push.
+        lane.note(position, key, matches!(outcome, Outcome::Queued | Outcome::Absent));
         outcome
     }
 

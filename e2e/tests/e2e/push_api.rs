@@ -131,6 +131,20 @@ fn too_much_at_once() {
     }
 }
 
+/// What is refused takes nothing with it: the next push is delivered.
+#[test]
+fn a_push_behind_one_that_is_too_large_is_delivered() {
+    let cluster = Cluster::start(&["comet.push_body=50"]);
+    let mut client = cluster.login(Transport::Tcp, r#"{"room_id":"live://1"}"#);
+    for n in 0..3 {
+        let target = "/goim/push/room?operation=1000&type=live&room=1";
+        assert_eq!(post(&cluster, target, &[b'x'; 51]).status(), 413);
+        cluster.push_room("live://1", 1000, &n.to_string());
+        assert_eq!(client.push(), (1000, n.to_string()));
+    }
+    cluster.check_accounts();
+}
+
 /// Back ends put every key into the URL, as goim's documentation tells them, and goim takes 100 KB.
 #[test]
 fn long_urls() {
