@@ -123,8 +123,9 @@ impl Server {
         config.comet.max_connections = plan.clients;
         config.http.max_connections = plan.callers;
         let secret = config.cluster.secret(data)?;
-        let auth = Authenticator::new(&config.logic, &Handle::current())
-            .map_err(|error| Failure::new(Exit::Config, error.what, error.remedy))?;
+        // Keys and addresses of authentication are of use where logic is, and need not be elsewhere.
+        let auth = roles.has_logic().then(|| Authenticator::new(&config.logic, &Handle::current()));
+        let auth = auth.transpose().map_err(|error| Failure::new(Exit::Config, error.what, error.remedy))?;
 
         let bind = |comet: anser_comet::Config| anser_comet::Bound::bind(comet).map_err(start_failure);
         let bound = roles.has_comet().then(|| bind(config.comet.clone())).transpose()?;
@@ -149,7 +150,7 @@ impl Server {
         addresses.grpc = grpc.addresses();
 
         let mut parts = Parts { config: &config, secret: &secret, registry: Registry::default() };
-        let logic = roles.has_logic().then(|| parts.logic(auth, roles));
+        let logic = auth.map(|auth| parts.logic(auth, roles));
         let comet = bound.map(|bound| parts.comet(bound, logic.clone())).transpose()?;
         let job =
             if roles.has_job() { Some(parts.job(data, comet.clone(), logic.clone()).await?) } else { None };
