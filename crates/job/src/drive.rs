@@ -28,6 +28,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How often keys are looked for that are to come back.
 const SEEK: Duration = Duration::from_millis(100);
 
+/// How often to look for those that have waited too long: all that wait are gone through.
+const OVERDUE: Duration = Duration::from_secs(1);
+
 /// Keys that are looked for at once.
 const KEYS: usize = 1000;
 
@@ -150,10 +153,14 @@ async fn take_report(shared: &Shared, at: usize, report: &Report) {
 /// Looks for keys that something waits for.
 async fn seek(shared: Arc<Shared>) {
     let bell = shared.state().returning.bell.clone();
+    let mut looked = Instant::now();
     loop {
         let keys = {
             let mut state = shared.state();
-            state.overdue();
+            if looked.elapsed() >= OVERDUE {
+                state.overdue();
+                looked = Instant::now();
+            }
             state.returning.next(KEYS)
         };
         if keys.is_empty() {

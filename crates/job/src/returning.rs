@@ -104,10 +104,14 @@ impl Returning {
     pub(crate) fn overdue(&mut self) -> Vec<Stray> {
         let now = Instant::now();
         let mut gone = Vec::new();
+        let is_over = |stray: &Stray| stray.until <= now || stray.item.message.has_expired();
         self.by_key.retain(|_, strays| {
+            if !strays.iter().any(is_over) {
+                return true;
+            }
             let mut kept = VecDeque::with_capacity(strays.len());
             for stray in strays.drain(..) {
-                if stray.until <= now || stray.item.message.has_expired() {
+                if is_over(&stray) {
                     gone.push(stray);
                 } else {
                     kept.push_back(stray);
@@ -116,7 +120,9 @@ impl Returning {
             *strays = kept;
             !strays.is_empty()
         });
-        self.seen.retain(|key, _| self.by_key.contains_key(key));
+        if !gone.is_empty() {
+            self.seen.retain(|key, _| self.by_key.contains_key(key));
+        }
         self.count -= gone.len();
         gone
     }
