@@ -9,6 +9,7 @@
 //! - [`trace`]: whose steps are told in the log for a while.
 //! - [`owner`]: whoever owns the data that a client can also pull.
 //! - [`id`]: the names that all of them use, checked once at the border.
+//! - [`metrics`]: how a role declares what it counts.
 //! - [`settings`]: how a role declares its part of the configuration.
 
 use std::pin::Pin;
@@ -18,6 +19,7 @@ pub mod grpc;
 pub mod id;
 pub mod job;
 pub mod logic;
+pub mod metrics;
 pub mod owner;
 pub mod settings;
 pub mod trace;

@@ -39,4 +39,4 @@ mod worker;
 pub use comet::{AttachError, Bound, Comet, StartError};
 pub use config::Config;
 pub use foreign::Foreign;
-pub use stats::{METRICS, Metric, Snapshot};
+pub use stats::{METRICS, Snapshot};

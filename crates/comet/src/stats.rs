@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use anser_api::metrics::Metric;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -125,25 +126,7 @@ impl Stats {
     }
 }
 
-/// One metric of the edge: its name without `anser_comet_`, and what it counts.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    /// The name after `anser_comet_`, without a counter's `_total`.
-    pub name: &'static str,
-    /// What it counts, its unit and its labels.
-    pub help: &'static str,
-}
-
-macro_rules! metrics {
-    ($($konst:ident = $name:literal, $help:literal;)*) => {
-        $(const $konst: Metric = Metric { name: $name, help: $help };)*
-
-        /// Every metric of the edge.
-        pub const METRICS: &[Metric] = &[$($konst),*];
-    };
-}
-
-metrics! {
+anser_api::metrics! {
     CONNECTIONS = "connections", "Authenticated connections, by transport (foreign: one that a task serves)";
     OPEN = "sockets_open", "Connections that are open, authenticated or not";
     ACCEPTED = "accepted", "Connections that were let in, to authenticate";

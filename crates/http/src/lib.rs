@@ -23,7 +23,7 @@ mod v1;
 pub use access::Keys;
 pub use config::Config;
 pub use health::{Alive, Ready};
-pub use metrics::{METRICS, Metric};
+pub use metrics::METRICS;
 pub use server::{Bound, Http, Names, Roles};
 
 #[cfg(test)]

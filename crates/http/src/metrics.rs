@@ -11,26 +11,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// One metric of the HTTP API: its name without `anser_http_`, and what it counts.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    /// The name after `anser_http_`.
-    pub name: &'static str,
-    /// What it counts.
-    pub help: &'static str,
+anser_api::metrics! {
+    REQUESTS = "requests", "Requests that were answered, by route and class of status";
+    SECONDS = "request_seconds", "From the head of a request to its answer, by route";
+    REFUSED = "refused", "Requests that were turned away before any route looked at them, by reason";
 }
-
-const REQUESTS: Metric =
-    Metric { name: "requests", help: "Requests that were answered, by route and class of status" };
-const SECONDS: Metric =
-    Metric { name: "request_seconds", help: "From the head of a request to its answer, by route" };
-const REFUSED: Metric = Metric {
-    name: "refused",
-    help: "Requests that were turned away before any route looked at them, by reason",
-};
-
-/// Every metric of the HTTP API.
-pub const METRICS: &[Metric] = &[REQUESTS, SECONDS, REFUSED];
 
 /// The route of what matches none.
 const OTHER: &str = "other";

@@ -42,7 +42,7 @@ use tracing::{error, info, warn};
 
 pub use config::Config;
 use lane::Lane;
-pub use metrics::{METRICS, Metric};
+pub use metrics::METRICS;
 pub use record::Logged;
 use state::State;
 

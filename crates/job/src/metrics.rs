@@ -79,25 +79,7 @@ impl Stats {
     }
 }
 
-/// One metric of the job: its name without `anser_job_`, and what it counts.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    /// The name after `anser_job_`, without a counter's `_total`.
-    pub name: &'static str,
-    /// What it counts, its unit and its labels.
-    pub help: &'static str,
-}
-
-macro_rules! metrics {
-    ($($konst:ident = $name:literal, $help:literal;)*) => {
-        $(const $konst: Metric = Metric { name: $name, help: $help };)*
-
-        /// Every metric of the job.
-        pub const METRICS: &[Metric] = &[$($konst),*];
-    };
-}
-
-metrics! {
+anser_api::metrics! {
     ACCEPTED = "accepted", "Pushes that the log took";
     REPEATED = "repeated", "Requests that were repetitions by their idempotency key";
     REPLAYED = "replayed", "Pushes read back from the log at a start, as they were not known to be done";

@@ -41,7 +41,7 @@ pub use auth::{AuthError, Authenticator};
 pub use config::{Absence, Auth, Config};
 use directory::State;
 use metrics::Counts;
-pub use metrics::{METRICS, Metric};
+pub use metrics::METRICS;
 use rooms::Rooms;
 
 /// Logic with its sessions in memory.

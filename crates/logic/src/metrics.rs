@@ -14,50 +14,19 @@ use prometheus_client::registry::Registry;
 use crate::Shared;
 use crate::auth::Stats;
 
-/// One metric of logic: its name without `anser_logic_`, and what it counts.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    /// The name after `anser_logic_`, without a counter's `_total`.
-    pub name: &'static str,
-    /// What it counts.
-    pub help: &'static str,
+anser_api::metrics! {
+    SESSIONS = "sessions", "Sessions, one for each authenticated connection";
+    USERS = "users", "Users with at least one session";
+    COMETS = "comets", "Comets that have been heard of lately";
+    DROPPED = "sessions_dropped", "Sessions that were dropped because their comet was silent, or started anew";
+    RECEIVED = "received", "Packets with an operation of the application, from clients";
+    RECEIVED_BYTES = "received_bytes", "Bytes in the bodies of those";
+    AUTH_REFUSED = "auth_refused", "Clients that were not let in, by reason";
+    JWKS_FETCHES = "jwks_fetches", "Times that logic.jwks_url was asked for its keys";
+    JWKS_FAILURES = "jwks_failures", "Times that logic.jwks_url was asked and gave no keys";
+    WEBHOOK_REQUESTS = "webhook_requests", "Times that logic.webhook_url was asked about a client";
+    WEBHOOK_FAILURES = "webhook_failures", "Times that logic.webhook_url was asked and gave no decision";
 }
-
-const SESSIONS: Metric = Metric { name: "sessions", help: "Sessions, one for each authenticated connection" };
-const USERS: Metric = Metric { name: "users", help: "Users with at least one session" };
-const COMETS: Metric = Metric { name: "comets", help: "Comets that have been heard of lately" };
-const DROPPED: Metric = Metric {
-    name: "sessions_dropped",
-    help: "Sessions that were dropped because their comet was silent, or started anew",
-};
-const RECEIVED: Metric =
-    Metric { name: "received", help: "Packets with an operation of the application, from clients" };
-const RECEIVED_BYTES: Metric = Metric { name: "received_bytes", help: "Bytes in the bodies of those" };
-
-const AUTH_REFUSED: Metric = Metric { name: "auth_refused", help: "Clients that were not let in, by reason" };
-const JWKS_FETCHES: Metric =
-    Metric { name: "jwks_fetches", help: "Times that logic.jwks_url was asked for its keys" };
-const JWKS_FAILURES: Metric =
-    Metric { name: "jwks_failures", help: "Times that logic.jwks_url was asked and gave no keys" };
-const WEBHOOK_REQUESTS: Metric =
-    Metric { name: "webhook_requests", help: "Times that logic.webhook_url was asked about a client" };
-const WEBHOOK_FAILURES: Metric =
-    Metric { name: "webhook_failures", help: "Times that logic.webhook_url was asked and gave no decision" };
-
-/// Every metric of logic.
-pub const METRICS: &[Metric] = &[
-    SESSIONS,
-    USERS,
-    COMETS,
-    DROPPED,
-    RECEIVED,
-    RECEIVED_BYTES,
-    AUTH_REFUSED,
-    JWKS_FETCHES,
-    JWKS_FAILURES,
-    WEBHOOK_REQUESTS,
-    WEBHOOK_FAILURES,
-];
 
 /// What only grows.
 #[derive(Debug, Default)]

@@ -12,29 +12,13 @@ use prometheus_client::registry::Registry;
 
 use crate::files::Plan;
 
-/// One metric of the process: its name, and what it tells.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    /// The whole name.
-    pub name: &'static str,
-    /// What it tells.
-    pub help: &'static str,
+anser_api::metrics! {
+    BUILD = "anser_build_info", "Always 1, with the version";
+    START = "anser_process_start_seconds", "When the process started, in seconds since 1970";
+    RESIDENT = "anser_process_resident_bytes", "Memory that the process has in use";
+    FILES = "anser_process_open_files_limit", "How many files the process may open";
+    CONNECTIONS = "anser_process_connections_limit", "How many connections of clients are allowed, by comet.max_connections and the limit on open files";
 }
-
-const BUILD: Metric = Metric { name: "anser_build_info", help: "Always 1, with the version" };
-const START: Metric =
-    Metric { name: "anser_process_start_seconds", help: "When the process started, in seconds since 1970" };
-const RESIDENT: Metric =
-    Metric { name: "anser_process_resident_bytes", help: "Memory that the process has in use" };
-const FILES: Metric =
-    Metric { name: "anser_process_open_files_limit", help: "How many files the process may open" };
-const CONNECTIONS: Metric = Metric {
-    name: "anser_process_connections_limit",
-    help: "How many connections of clients are allowed, by comet.max_connections and the limit on open files",
-};
-
-/// Every metric of the process.
-pub const METRICS: &[Metric] = &[BUILD, START, RESIDENT, FILES, CONNECTIONS];
 
 #[derive(Debug)]
 struct Export {
