@@ -486,7 +486,9 @@ fn a_look_changes_nothing_and_sees_what_a_start_sees() {
     assert!(matches!(look(), Err(OpenError::Io { .. })), "there is no folder");
     let open = || {
         let disk = Arc::new(crate::disk::Folder::open(&path).unwrap());
-        SegmentLog::open(disk, &config(), 5, Box::new(|cause| panic!("{cause}"))).unwrap()
+        // Everything is kept, so that no segment goes while the test damages it.
+        let config = Config { retention_bytes: 64 << 10, ..config() };
+        SegmentLog::open(disk, &config, 5, Box::new(|cause| panic!("{cause}"))).unwrap()
     };
     let opened = open();
     opened.log.consumer("job").unwrap();
