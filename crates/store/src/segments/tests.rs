@@ -309,9 +309,9 @@ struct Promises {
 
 impl Promises {
     /// One life: appends in groups, rolls over, commits, until the power goes.
-    fn live(&mut self, live: &Live, dice: &mut fastrand::Rng) {
+    fn live(&mut self, live: &Live, dice: &mut fastrand::Rng) -> Result<(), String> {
         if live.log().consumer("job").is_err() {
-            return;
+            return Ok(());
         }
         if self.log != live.log().id() {
             self.given.clear();
@@ -324,14 +324,16 @@ impl Promises {
                 let mut record = self.count.to_le_bytes().to_vec();
                 record.resize(4 + dice.usize(0..400), dice.u8(..));
                 let last = self.given.keys().next_back().copied();
-                let Ok(appended) = live.append(&record) else { return };
-                assert!(last.is_none_or(|last| last < appended.position), "a position was given twice");
+                let Ok(appended) = live.append(&record) else { return Ok(()) };
+                if last.is_some_and(|last| appended.position <= last) {
+                    return Err(format!("{} was given after {last:?}", appended.position));
+                }
                 self.given.insert(appended.position, record);
                 group.push(appended);
             }
             for appended in group {
                 if !live.durable(&appended) {
-                    return;
+                    return Ok(());
                 }
                 self.acked.insert(appended.position, self.given[&appended.position].clone());
             }
@@ -341,10 +343,11 @@ impl Promises {
                 // Even one that fails may have come to the disk.
                 self.committed = self.committed.max(upto);
                 if live.log().commit("job", upto).is_err() {
-                    return;
+                    return Ok(());
                 }
             }
         }
+        Ok(())
     }
 
     /// Whether a log keeps what was promised.
@@ -385,7 +388,7 @@ fn lives(seed: u64, lie: Option<Lie>, trim_early: bool) -> Result<(), String> {
         let stop = if dice.u8(..4) == 0 { dice.u64(1..20) } else { dice.u64(20..400) };
         disk.stop_at(stop);
         if let Ok(live) = Live::open(&disk, &config) {
-            promises.live(&live, &mut dice);
+            promises.live(&live, &mut dice)?;
             if trim_early {
                 live.log().shared.consumers.lock().unwrap().commit(&disk, "job", u64::MAX / 2).ok();
                 live.log().shared.tidy_soon();
